@@ -1,0 +1,148 @@
+"""A cell: one fully specified point of a sweep, and its identity.
+
+A cell holds all that changes the samples and nothing else, so its id (a hash of its canonical JSON) names an endless
+stream of samples. Canonical JSON leaves out fields at their defaults, so that a new field leaves old ids alone, and
+writes 1.0 as 1.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+
+from pydantic import BaseModel, ConfigDict
+
+from cfgbench.registry import METHODS, SAMPLERS
+
+Value = str | int | float | bool | tuple[float | None, ...] | None
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ModelRef(_Frozen):
+    """A model by registry name, its non-default parameters, and the digest of the weights behind them."""
+
+    name: str
+    parameters: dict[str, Value] = {}
+    digest: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`digits` or `digits(p_uncond=0.5)`: what tables and figures show."""
+        inside = ", ".join(f"{key}={number(value)}" for key, value in sorted(self.parameters.items()))
+        return f"{self.name}({inside})" if inside else self.name
+
+
+class Guidance(_Frozen):
+    """A guidance method and its non-default parameters."""
+
+    method: str
+    parameters: dict[str, Value] = {}
+
+
+class Diffusion(_Frozen):
+    """Settings of the diffusion family's sampling loop."""
+
+    sampler: str
+    steps: int
+    eta: float = 0.0
+    state_dtype: str | None = None
+
+
+class Cell(_Frozen):
+    """One point of a sweep. Equal cells have equal ids; the ids of two processes or machines agree."""
+
+    model: ModelRef
+    guidance: Guidance
+    diffusion: Diffusion | None = None  # absent for samples that were made elsewhere
+    dtype: str = "fp32"
+    seed: int = 0
+
+    @cached_property
+    def id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        return digest(self.model_dump(exclude_defaults=True))
+
+    @property
+    def scale(self) -> float | None:
+        """How strong the guidance is, on its method's own axis; absent where the method has none."""
+        name = METHODS[self.guidance.method].scale
+        return None if name is None else _as_float(self.guidance.parameters[name])
+
+    @property
+    def guidance_scale(self) -> float:
+        """s in `uncond + s (cond - uncond)`; classifier guidance starts from s = 1 or, on the null branch, s = 0."""
+        implied = {"unconditional": 0.0, "classifier_uncond": 0.0}
+        value = self.guidance.parameters.get("guidance_scale", implied.get(self.guidance.method, 1.0))
+        return _as_float(value)
+
+    @property
+    def classifier_scale(self) -> float:
+        """The factor of the classifier's gradient; 0 = off."""
+        return _as_float(self.guidance.parameters.get("classifier_scale", 0.0))
+
+    @cached_property
+    def cost_class(self) -> str:
+        """Id of what determines speed: the cell without its seed and without the value of the scale."""
+        body = self.model_dump(exclude_defaults=True, exclude={"seed"})
+        scale = METHODS[self.guidance.method].scale
+        if scale is not None:
+            body["guidance"]["parameters"].pop(scale, None)
+        return digest(body)
+
+    @property
+    def evaluations(self) -> int:
+        """Upper bound on network evaluations per sample (an interval skips some); the run counts them."""
+        return self.steps_evaluated * METHODS[self.guidance.method].passes
+
+    @property
+    def classifier_evaluations(self) -> int:
+        """Upper bound on classifier gradients per sample."""
+        return self.steps_evaluated * METHODS[self.guidance.method].classifier_passes
+
+    @property
+    def steps_evaluated(self) -> int:
+        """Length of the sampler's timestep list: how often it asks for a prediction."""
+        n = self.sampler.steps
+        return {"n": n, "2n-1": 2 * n - 1, "n+1": n + 1}[SAMPLERS[self.sampler.sampler].evaluations]
+
+    @property
+    def sampler(self) -> Diffusion:
+        """The sampler's settings; raises ValueError for samples that were made elsewhere."""
+        if self.diffusion is None:
+            raise ValueError(
+                f"cell {self.id} holds samples that were made elsewhere; nothing is known of their sampler"
+            )
+        return self.diffusion
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces in which equal numbers are equal text."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """16 hex digits that name a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def number(value: object) -> str:
+    """A number as people write it: 1 for 1.0, 1.05 for 1.05; other values by str."""
+    return str(_canonical(value))
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _as_float(value: Value) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"a scale is a number, not {value!r}")
+    return float(value)

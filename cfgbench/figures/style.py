@@ -1,0 +1,270 @@
+"""What all figures share: sizes, colours, which arms go into which panel, the scale axis, labels without overlaps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
+
+from cfgbench.cell import number
+from cfgbench.registry import METHODS
+from cfgbench.tables.results import Arm, Column, Results, describe, varying
+
+SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a paper, two columns
+MAX_LINES = 8  # in a panel; more arms make more panels
+STYLE: dict[str, object] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.4,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")  # Okabe & Ito
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+Dash = Literal["-", "--", ":", "-."]
+DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
+METHOD_LOOKS = {"cfg": 0, "classifier": 1, "classifier_uncond": 2}
+NEUTRAL = "#666666"  # unguided
+
+
+class Look(NamedTuple):
+    """How an arm is drawn, the same in every panel."""
+
+    colour: str
+    marker: str
+    dash: Dash
+
+
+class Label(NamedTuple):
+    """A text to write beside a point of the data."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Facet:
+    """The arms of one panel by the label of their line, and what they share."""
+
+    title: str
+    axis: str
+    lines: Mapping[str, Arm]
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """The house style, for making and for saving figures."""
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):  # type: ignore[dict-item]
+        yield
+
+
+def facets(arms: Sequence[Arm], by_axis: bool) -> list[Facet]:
+    """Arms in panels of at most eight lines, split by the settings with the most values."""
+    names = varying([arm.fields for arm in arms])
+    split: list[str] = []
+    while True:
+        groups: dict[tuple[str | None, ...], list[Arm]] = {}
+        for arm in arms:
+            key = (arm.axis if by_axis else None, *(arm.fields.get(name) for name in split))
+            groups.setdefault(key, []).append(arm)
+        rest = [name for name in names if name not in split]
+        if not rest or max(map(len, groups.values()), default=0) <= MAX_LINES:
+            return [_facet(group, split, rest) for group in groups.values()]
+        split.append(max(rest, key=lambda name: (len({arm.fields.get(name) for arm in arms}), name != "method")))
+
+
+def looks(panels: Sequence[Facet]) -> dict[str, Look]:
+    """A look for every line label: by method where that tells lines apart, else in order."""
+    methods = {label: arm.method for panel in panels for label, arm in panel.lines.items()}
+    if len(set(methods.values())) == len(methods):
+        return {label: method_look(method) for label, method in methods.items()}
+    return {label: numbered_look(i) for i, label in enumerate(methods)}
+
+
+def method_look(method: str) -> Look:
+    """The look of a guidance method, the same in every figure."""
+    known = METHOD_LOOKS.get(method)
+    if known is None and method in ("unguided", "unconditional"):
+        return Look(NEUTRAL, "*", "-")
+    return numbered_look(len(METHOD_LOOKS) + list(METHODS).index(method) if known is None else known)
+
+
+def numbered_look(index: int) -> Look:
+    """The look of the index-th of several lines; 32 differ."""
+    return Look(COLOURS[index % 8], MARKERS[index % 8], DASHES[index // 8 % 4])
+
+
+def columns_for(panels: int) -> int:
+    """How many panels lie side by side: up to four, else the number that leaves the fewest gaps."""
+    return panels if panels <= 4 else min((5, 4, 3), key=lambda across: -panels % across)
+
+
+def axis_label(column: Column, results: Results, suffix: str = "") -> str:
+    """`FID ↓`, with its sample count where it is not corrected for it."""
+    arrow = "\N{DOWNWARDS ARROW}" if column.entry.lower_is_better else "\N{UPWARDS ARROW}"
+    if column.entry.headline == "bias_corrected" and not column.corrected:
+        return f"{column.label} at N = {results.plan.num_samples}{suffix} {arrow}"
+    return f"{column.label}{suffix} {arrow}"
+
+
+def scale_axis(ax: Axes, scales: Sequence[float], name: str, first: Sequence[float], with_w: bool) -> None:
+    """An x axis that spreads values near "off"; labels the scales for which there is room, `first` before others."""
+    off = 1.0 if name == "guidance_scale" else 0.0
+    ordered = sorted(set(scales))
+    gaps = np.diff(ordered)
+    if len(gaps) and gaps.max() > 4 * gaps.min():
+        ax.set_xscale("function", functions=(lambda x: _root(x - off), lambda y: y * np.abs(y) + off))
+    _limits(ax, ordered)
+    two = with_w and name == "guidance_scale"
+    texts = {scale: f"{number(scale)}\n{_signed(scale - 1)}" if two else number(scale) for scale in ordered}
+    labelled = _with_room(ax, texts, [*first, off, ordered[0], ordered[-1]])
+    ax.xaxis.set_major_locator(FixedLocator(labelled))
+    ax.xaxis.set_major_formatter(FixedFormatter([texts[scale] for scale in labelled]))
+    ax.xaxis.set_minor_locator(FixedLocator(ordered))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    label = "guidance scale s" if name == "guidance_scale" else name.replace("_", " ")
+    ax.set_xlabel(f"{label}; below it w = s \N{MINUS SIGN} 1" if two else label)
+
+
+def decimal_log(ax: Axes, which: str) -> None:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, written as people do."""
+    ax.set_yscale("log") if which == "y" else ax.set_xscale("log")
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def symmetric_log(ax: Axes, values: Sequence[float]) -> None:
+    """A y axis for differences of very unequal size: linear around zero, then logarithmic."""
+    sizes = sorted(abs(value) for value in values if value)
+    if sizes and sizes[-1] > 20 * sizes[len(sizes) // 4]:
+        threshold = 10.0 ** np.floor(np.log10(sizes[len(sizes) // 4]))
+        ax.set_yscale("symlog", linthresh=threshold, linscale=0.5)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}".replace("-", "\N{MINUS SIGN}")))
+        ax.yaxis.set_minor_locator(NullLocator())
+
+
+def wide(values: Sequence[float]) -> bool:
+    """Whether positive values span more than a factor of ten, so that a logarithmic axis shows more."""
+    return len(values) > 0 and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def legend(figure: Figure, chosen: Mapping[str, Look], extra: Sequence[Line2D] = (), columns: int = 3) -> None:
+    """One legend above all panels."""
+    lines = [
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, label=label)
+        for label, look in chosen.items()
+    ]
+    handles = [*lines, *extra]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)))
+
+
+def place_labels(ax: Axes, wanted: Sequence[Label], curves: Sequence[npt.NDArray[np.float64]]) -> None:
+    """Write texts beside their points, in order of importance; one without room is left out.
+
+    Call it when the layout is final (`figure.draw_without_rendering()`); `curves` (n, 2) must stay uncovered.
+    """
+    taken = np.concatenate([_dense(ax.transData.transform(curve)) for curve in curves])
+    boxes: list[Bbox] = []
+    for label in wanted:
+        box = next(_free_boxes(ax, label, taken, boxes), None)
+        if box is not None:
+            boxes.append(box)
+            centre = ax.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
+            ax.text(
+                centre[0],
+                centre[1],
+                label.text,
+                fontsize=5.5,
+                color=label.colour,
+                ha="center",
+                va="center",
+                in_layout=False,
+            )
+
+
+def _facet(arms: Sequence[Arm], split: Sequence[str], rest: Sequence[str]) -> Facet:
+    lines = {describe(arm.fields, rest) or METHODS[arm.method].label: arm for arm in arms}
+    return Facet(describe(arms[0].fields, split), arms[0].axis, lines)
+
+
+def _root(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _signed(value: float) -> str:
+    return number(round(value, 9)).replace("-", "\N{MINUS SIGN}")
+
+
+def _limits(ax: Axes, ordered: Sequence[float]) -> None:
+    """A margin of 4 % of the transformed axis at both ends."""
+    transform = ax.xaxis.get_transform()
+    low, high = np.asarray(transform.transform(np.array([ordered[0], ordered[-1]])))
+    margin = 0.05 * (high - low) or 0.1
+    ends = np.asarray(transform.inverted().transform(np.array([low - margin, high + margin])))
+    ax.set_xlim(float(ends[0]), float(ends[1]))
+
+
+def _with_room(ax: Axes, texts: Mapping[float, str], first: Sequence[float]) -> list[float]:
+    """The scales whose labels fit side by side, at 0.05 inches a character."""
+    figure = ax.get_figure(root=True)
+    width = (figure.get_figwidth() if figure else SINGLE) * ax.get_position().width * 0.9
+    transform = ax.transData + ax.transAxes.inverted()
+    place = {scale: float(transform.transform((scale, 0.0))[0]) * width for scale in texts}
+    half = {scale: 0.025 * (1 + max(map(len, text.split("\n")))) for scale, text in texts.items()}
+    kept: list[float] = []
+    for scale in dict.fromkeys([*first, *texts]):
+        if scale in texts and all(abs(place[scale] - place[k]) > half[scale] + half[k] for k in kept):
+            kept.append(scale)
+    return sorted(kept)
+
+
+def _dense(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Points along a polyline in pixels, one every four."""
+    parts = [points[:1]]
+    for a, b in pairwise(points):
+        steps = np.linspace(0, 1, 1 + max(1, int(np.hypot(*(b - a)) / 4)))[1:, None]
+        parts.append(a + (b - a) * steps)
+    return np.concatenate(parts)
+
+
+def _free_boxes(ax: Axes, label: Label, taken: npt.NDArray[np.float64], boxes: Sequence[Bbox]) -> Iterator[Bbox]:
+    """Boxes around a point, nearest first, that cover no line, marker or label, and lie inside the axes."""
+    x, y = ax.transData.transform((label.x, label.y))
+    dot = ax.figure.dpi / 72
+    half_width, half_height = 1.75 * len(label.text) * dot, 3.0 * dot
+    frame = ax.get_window_extent()
+    for distance, angle in ((d, a) for d in (5, 8, 11) for a in np.arange(0, 2 * np.pi, np.pi / 8)):
+        cx = x + np.cos(angle) * (distance * dot + half_width)
+        cy = y + np.sin(angle) * (distance * dot + half_height * 0.5)
+        box = Bbox.from_extents(cx - half_width, cy - half_height, cx + half_width, cy + half_height)
+        near = box.padded(1.5 * dot)
+        inside = bool(np.all(box.min >= frame.min) and np.all(box.max <= frame.max))
+        if inside and near.count_contains(taken) == 0 and near.count_overlaps(boxes) == 0:
+            yield box

@@ -1,0 +1,69 @@
+"""Guidance methods: what to predict at one step of the sampler.
+
+A method asks the step for the predictions it needs, and what it asks for is what it costs: `step.predict` counts
+every network pass, `step.classifier_score` every classifier pass. A method gets its scale as a number or as a
+(batch, 1, ...) column and never branches on it; the planner decides what is off.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from cfgbench.cell import Guidance
+from cfgbench.registry import METHODS, resolve
+from cfgbench.sampling import Step
+
+
+def unguided(step: Step) -> Tensor:
+    """The conditional prediction alone (s = 1): one pass."""
+    return step.predict("cond")
+
+
+def unconditional(step: Step) -> Tensor:
+    """The unconditional prediction alone (s = 0): one pass."""
+    return step.predict("uncond")
+
+
+def cfg(step: Step, guidance_scale: float, rescale: float = 0.0) -> Tensor:
+    """Classifier-free guidance: two passes (Ho & Salimans 2022, eq. 6, with s = 1 + w)."""
+    cond, uncond = step.predict_all("cond", "uncond")
+    guided = uncond + guidance_scale * (cond - uncond)
+    return restore_deviation(guided, cond, rescale) if rescale else guided
+
+
+def classifier(step: Step, classifier_scale: float) -> Tensor:
+    """Classifier guidance of the conditional model: one pass and one classifier gradient."""
+    return step.add_score(step.predict("cond"), classifier_scale * step.classifier_score())
+
+
+def classifier_uncond(step: Step, classifier_scale: float) -> Tensor:
+    """Classifier guidance of the unconditional branch (Dhariwal & Nichol 2021, algorithm 2)."""
+    return step.add_score(step.predict("uncond"), classifier_scale * step.classifier_score())
+
+
+def restore_deviation(guided: Tensor, cond: Tensor, rescale: float) -> Tensor:
+    """Mix in the guided prediction scaled to the conditional one's deviation per sample (Lin et al. 2023, 3.4)."""
+    dims = tuple(range(1, guided.ndim))
+    ratio = cond.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
+    return guided * (rescale * ratio + (1 - rescale))
+
+
+def bind(guidance: Guidance) -> Callable[[Step], Tensor]:
+    """The function of a step that a cell's guidance record describes, with its interval applied."""
+    method = resolve(METHODS[guidance.method].target)
+    parameters: dict[str, Any] = dict(guidance.parameters)
+    interval = parameters.pop("interval", None)
+
+    def guided(step: Step) -> Tensor:
+        if interval is not None and not _inside(step.sigma, interval):
+            return step.predict("cond")
+        result: Tensor = method(step, **parameters)
+        return result
+
+    return guided
+
+
+def _inside(sigma: float, interval: tuple[float | None, float | None]) -> bool:
+    low, high = interval
+    return (low or 0.0) < sigma and (high is None or sigma <= high)

@@ -1,0 +1,109 @@
+"""What machine this is: asked of the system first, so that planning needs no torch."""
+
+import ctypes
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cfgbench.records import Machine
+
+PACKAGES = ("cfgbench", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "open_clip_torch")
+
+
+@functools.lru_cache(maxsize=1)
+def has_cuda() -> bool:
+    """Whether a CUDA device is visible, by the driver library alone."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int:
+    """Physical memory."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def describe(device: str, threads: int) -> Machine:
+    """The provenance block of a record."""
+    return Machine(
+        device=device_name(device),
+        processor=processor(),
+        cores=cores(),
+        memory_bytes=memory_bytes(),
+        driver=_driver(device),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages=_versions(),
+        commit=commit(),
+        threads=threads,
+    )
+
+
+def device_name(device: str) -> str:
+    """`cpu`, or the name of a CUDA device."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+@functools.lru_cache(maxsize=1)
+def commit() -> str | None:
+    """The commit of a source checkout, with `+` where files differ from it; None for an installed package."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "cfgbench", "experiments")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _driver(device: str) -> str | None:
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return f"CUDA {torch.version.cuda}, {torch.cuda.get_device_capability(device)}"
+
+
+@functools.lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,56 @@
+"""What cfgbench asks of a generative model, and nothing more.
+
+A model predicts in its own parameterisation (`schedule.prediction_type`) at a variance-preserving noisy input
+`x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise`; sigma = sqrt((1 - abar) / abar) is the noise level everywhere else.
+One file per family below this package; `cfgbench/registry.py` gives each its name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+Condition = Any  # a tensor, or a (possibly nested) tuple or dict of tensors, each with the batch as first dimension
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where on the trajectory a network is evaluated: networks read the timestep, closed forms read sigma."""
+
+    timestep: Tensor  # shape (), in the units of the training schedule; fractional for some samplers
+    sigma: float  # sqrt((1 - abar) / abar)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise schedule a model was trained on, complete: no scheduler's own default is ever used."""
+
+    alphas_cumprod: np.ndarray  # (T,) float64, decreasing
+    prediction_type: str = "epsilon"  # epsilon | v_prediction | sample
+    config: dict[str, object] = field(default_factory=dict)  # further scheduler settings a checkpoint fixes
+
+
+class Model(Protocol):
+    """One loaded model. Tensors live on the model's device, in its dtype, unless said otherwise."""
+
+    latent_shape: tuple[int, ...]  # of one latent, e.g. (1, 8, 8) or (2,)
+    schedule: Schedule
+    networks: dict[str, nn.Module]  # "main", and where present "weak", "classifier", "decoder", "text"
+    learned_variance: bool  # predictions carry a second half of channels with the variance
+
+    def conditions(self, labels: np.ndarray) -> dict[str, Condition]:
+        """Conditions of a batch by name: "cond", "uncond" and, where the family has one, "negative"."""
+        ...
+
+    def predict(self, x: Tensor, level: Level, condition: Condition, network: str = "main") -> Tensor:
+        """The network's prediction at the noisy input x (n, *latent_shape)."""
+        ...
+
+    def class_log_probs(self, x: Tensor, level: Level) -> Tensor:
+        """Noise-aware classifier: log p(c | x_t), shape (n, classes), differentiable in x."""
+        ...
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Samples: uint8 RGB or grey images (n, channels, height, width), or float64 vectors (n, d)."""
+        ...

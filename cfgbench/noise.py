@@ -1,0 +1,38 @@
+"""Initial noise, per-step noise and labels keyed by (seed, index): the same in every cell, whatever the batch size,
+order, worker or device.
+
+Counter-based: sample i of seed k owns the Philox streams of key (k, i); stream 0 is its initial noise, stream 1 its
+per-step noise. numpy draws them on the CPU, in float64 (torch's CPU seeds keep 32 bits and collide).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+INITIAL, PER_STEP = 0, 1
+
+
+def generator(seed: int, index: int, stream: int) -> np.random.Generator:
+    """The generator of one stream of one sample; 2^192 draws apart from any other stream of that sample."""
+    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, 0, stream]))
+
+
+def initial(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal noise (n, *shape), float64."""
+    return np.stack([generator(seed, index, INITIAL).standard_normal(shape) for index in indices])
+
+
+class StepNoise:
+    """The per-step noise of a batch: each call draws the next (n, *shape), sample by sample."""
+
+    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+        self._generators = [generator(seed, index, PER_STEP) for index in indices]
+
+    def draw(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normal noise (n, *shape), float64."""
+        return np.stack([rng.standard_normal(shape) for rng in self._generators])
+
+
+def labels(indices: Sequence[int], num_classes: int) -> np.ndarray:
+    """Balanced class labels (n,): sample i has label i mod classes."""
+    return np.asarray(indices, dtype=np.int64) % num_classes

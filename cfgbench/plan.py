@@ -1,0 +1,274 @@
+"""Experiment -> Plan: the cells of every grid, canonical, each once, the model varying slowest. Imports no torch.
+
+Settings that amount to a cheaper method become that method (s = 1 is `unguided`, s = 0 `unconditional`), so every
+curve shares one unguided cell and a scale that is off costs one pass.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cfgbench import axes, machine
+from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, digest
+from cfgbench.errors import InputError, unknown
+from cfgbench.experiment import Experiment
+from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SAMPLERS, Metric, resolve
+
+NUM_GROUPS = 20  # statistical groups of the delete-group jackknife
+BLOCK = 100  # samples in a storage block, rounded to whole rounds of labels
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One score to compute: a column of `results.csv` and the identity that says what it is."""
+
+    column: str  # fid, fid_train, ...
+    metric: str
+    half: str | None  # of the reference set
+    identity: dict[str, str | int | float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell with what is asked of it."""
+
+    cell: Cell
+    num_samples: int
+    num_classes: int
+    batch_size: int
+    encoder: str
+    reference: str
+    scores: tuple[ScoreRequest, ...]
+
+    @property
+    def block_size(self) -> int:
+        """Samples per storage block: about 100, a whole number of label rounds."""
+        return max(1, BLOCK // self.num_classes) * self.num_classes
+
+    @property
+    def starts(self) -> range:
+        """First sample index of each block."""
+        return range(0, self.num_samples, self.block_size)
+
+    @property
+    def digest(self) -> str:
+        """Names what a finished record must contain to need no further work."""
+        scores = [[score.column, score.identity] for score in self.scores]
+        return digest([self.cell.id, self.num_samples, self.block_size, self.batch_size, scores])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, in order."""
+
+    experiment: Experiment
+    tasks: tuple[Task, ...]
+    notes: tuple[str, ...]  # conversions and warnings to print
+
+
+def plan(experiment: Experiment) -> Plan:
+    """All cells of an experiment; raises InputError for anything that could not run."""
+    notes: list[str] = []
+    cells: dict[str, Cell] = {}
+    for index, sweep in enumerate(experiment.sweeps):
+        for cell in _grid(experiment, index, sweep, notes):
+            cells.setdefault(cell.id, cell)
+    models = list(dict.fromkeys(cell.model.label for cell in cells.values()))
+    ordered = sorted(cells.values(), key=lambda cell: models.index(cell.model.label))
+    return Plan(experiment, tuple(_task(experiment, cell) for cell in ordered), tuple(dict.fromkeys(notes)))
+
+
+def _grid(experiment: Experiment, index: int, sweep: Mapping[str, Any], notes: list[str]) -> Iterator[Cell]:
+    where = {key: f"common.{key} in {experiment.source}" for key in experiment.common}
+    where |= {key: f"sweeps[{index}].{key} in {experiment.source}" for key in sweep}
+    merged: dict[str, Any] = {**experiment.common, **sweep}
+    methods = axes.expand(merged.get("method", "cfg"), axes.AXES["method"], where.get("method", ""))
+    for key in ("model", "sampler", "steps"):
+        if key not in merged:
+            raise InputError(f"sweeps[{index}] in {experiment.source} lacks {key!r}, and common has none")
+    names = set(axes.AXES).union(*(METHODS[method].parameters for method in methods))
+    for key in merged:
+        if key not in names:
+            raise unknown(f"axis of method {'/'.join(methods)}", key, where[key], names)
+    for method in methods:
+        yield from _method_grid(method, merged, where, notes)
+
+
+def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], notes: list[str]) -> Iterator[Cell]:
+    schema = METHODS[method].parameters
+    scale = METHODS[method].scale
+    if scale is not None and scale not in merged:
+        raise InputError(f"{where.get('method') or where['model']}: method {method!r} needs the axis {scale!r}")
+    known = {**axes.AXES, **schema}
+    order = [key for key in ("model", *merged) if key in known and key != "method"]
+    order = list(dict.fromkeys(order))
+    values = [axes.expand(merged[key], known[key], where[key]) for key in order]
+    for point in itertools.product(*values):
+        yield _cell(method, dict(zip(order, point, strict=True)), where, notes)
+
+
+def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
+    body = point.pop("model")
+    diffusion = _diffusion(point, where)
+    dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
+    _check_dtype(dtype, body["name"], where.get("dtype", where["model"]))
+    _check_needs(method, body["name"], where.get("method", where["model"]))
+    if point.get("interval") is not None:
+        point["interval"] = _interval(point["interval"], body, diffusion.steps, where["interval"], notes)
+    guidance = canonical(method, point)
+    model = _model(body, guidance.method, where["model"])
+    return Cell(model=model, guidance=guidance, diffusion=diffusion, dtype=dtype, seed=seed)
+
+
+def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
+    """The guidance record of a method with these parameters: defaults left out, settings that are off made so."""
+    entry = METHODS[method]
+    given = {
+        key: value
+        for key, value in parameters.items()
+        if key in entry.parameters and (key == entry.scale or value != entry.parameters[key].default)
+    }
+    end = entry.ends.get(float(given[entry.scale])) if entry.scale is not None else None
+    if end is None:
+        return Guidance(method=method, parameters=given)
+    rest = {key: value for key, value in given.items() if key != entry.scale}
+    if end == "unguided" or set(rest) <= set(METHODS[end].parameters):
+        return canonical(end, rest)
+    return Guidance(method=method, parameters=given)
+
+
+def _model(body: dict[str, Any], method: str, place: str) -> ModelRef:
+    """The model with the digest of the weights that this method consults."""
+    entry = MODELS[body["name"]]
+    given = {key: value for key, value in body.items() if key != "name"}
+    parameters = axes.parameters(given, entry.parameters, place)
+    try:
+        files = weight_files(body["name"], parameters, method)
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
+    return ModelRef(name=body["name"], parameters=parameters, digest=_files_digest(files) if files else None)
+
+
+def weight_files(model: str, parameters: Mapping[str, Any], method: str) -> dict[str, Path]:
+    """The weight file of the main network and of each network that a guidance method consults."""
+    target = MODELS[model].files
+    if target is None:
+        return {}
+    files: dict[str, Path] = resolve(target)(**parameters)
+    return {name: file for name, file in files.items() if name in ("main", *METHODS[method].needs)}
+
+
+def _files_digest(files: Mapping[str, Path]) -> str:
+    return digest({name: file_digest(file) for name, file in files.items()})
+
+
+@lru_cache(maxsize=1024)
+def file_digest(file: Path) -> str:
+    """16 hex digits of the SHA-256 of a file's content."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError:
+        raise InputError(f"missing weights {file}; `cfgbench train digits` makes those of the digits testbed") from None
+
+
+def _diffusion(point: dict[str, Any], where: dict[str, str]) -> Diffusion:
+    sampler, steps, eta = point.pop("sampler"), point.pop("steps"), point.pop("eta", 0.0)
+    entry = SAMPLERS[sampler]
+    if steps < entry.minimum_steps:
+        raise InputError(f"{where['steps']} = {steps}; {sampler} needs at least {entry.minimum_steps} steps")
+    if eta and not entry.eta:
+        raise InputError(f"{where['eta']} = {eta}; sampler {sampler} has no eta, only ddim has")
+    return Diffusion(sampler=sampler, steps=steps, eta=eta, state_dtype=point.pop("state_dtype", None))
+
+
+def _check_dtype(dtype: str, model: str, place: str) -> None:
+    allowed = MODELS[model].dtypes
+    if dtype not in allowed:
+        raise InputError(f"{place}: dtype {dtype!r} is not offered by model {model}; allowed: {', '.join(allowed)}")
+    if dtype in ("tf32", "bf16", "fp16") and not machine.has_cuda():
+        hint = "" if dtype == "tf32" else f"; {dtype}_emulated measures its quality here by rounding"
+        raise InputError(f"{place}: dtype {dtype!r} needs a CUDA device, and this machine shows none{hint}")
+
+
+def _check_needs(method: str, model: str, place: str) -> None:
+    for network in METHODS[method].needs:
+        if network not in MODELS[model].networks:
+            raise InputError(f"{place}: method {method!r} needs a {network} network, which model {model} lacks")
+
+
+def _interval(
+    value: Any, body: Mapping[str, Any], steps: int, place: str, notes: list[str]
+) -> tuple[float | None, ...] | None:
+    given = {key: item for key, item in body.items() if key != "name"}
+    levels = resolve(MODELS[body["name"]].noise_levels)(**given)
+    low, high = axes.sigma_interval(value, levels, steps, place)
+    if low == 0 and high is None:
+        return None
+    if isinstance(value, dict) and "sigma" not in value:
+        notes.append(
+            f"interval {value} at {steps} steps of {body['name']} is sigma ({low:g}, {high or float('inf'):g}]"
+        )
+    return (low, high)
+
+
+def _task(experiment: Experiment, cell: Cell) -> Task:
+    entry = MODELS[cell.model.name]
+    classes = entry.num_classes
+    count = classes if isinstance(classes, int) else int(resolve(classes)(**cell.model.parameters))
+    encoder, reference = experiment.encoder or entry.encoder, experiment.reference or entry.reference
+    requests = tuple(_requests(experiment, cell, encoder, reference))
+    task = Task(cell, experiment.num_samples, count, experiment.batch_size, encoder, reference, requests)
+    if experiment.num_samples % task.block_size:
+        raise InputError(
+            f"num_samples = {experiment.num_samples} in {experiment.source}; samples of {cell.model.name} come in "
+            f"blocks of {task.block_size}: use a multiple, and one of {NUM_GROUPS * count} for error bars"
+        )
+    return task
+
+
+def _requests(experiment: Experiment, cell: Cell, encoder: str, reference: str) -> Iterator[ScoreRequest]:
+    for name in experiment.metrics:
+        metric = METRICS[name]
+        if metric.needs not in ENCODERS[encoder].provides:
+            if experiment.metrics == tuple(METRICS):  # the default asks for all that the encoder can serve
+                continue
+            raise InputError(
+                f"metric {name!r} in {experiment.source} needs {metric.needs}, which encoder {encoder!r} lacks"
+            )
+        halves = REFERENCES[reference].halves if metric.reference else (None,)
+        for half in halves:
+            column = name if half in (None, "heldout") else f"{name}_{half}"
+            yield ScoreRequest(column, name, half, _identity(metric, name, encoder, reference, half, cell))
+
+
+def _identity(
+    metric: Metric, name: str, encoder: str, reference: str, half: str | None, cell: Cell
+) -> dict[str, str | int | float]:
+    """What must agree before two values may share a column: code, encoder weights, quantisation, reference, k."""
+    identity: dict[str, str | int | float] = {"metric": name, "encoder": encoder, "pixels": "uint8-round"}
+    files = ENCODERS[encoder].files
+    if files:
+        identity["encoder_digest"] = file_digest(resolve(files)()[metric.needs])
+    if half is not None:
+        target = REFERENCES[reference].target
+        identity |= {"reference": f"{reference}-{half}"}
+        identity["reference_digest"] = reference_digest(target, half, digest(cell.model.parameters), cell)
+    identity |= {key: value for key, value in metric.parameters.items() if isinstance(value, str | int | float)}
+    return identity
+
+
+_REFERENCE_DIGESTS: dict[tuple[str, str, str], str] = {}
+
+
+def reference_digest(target: str, half: str, key: str, cell: Cell) -> str:
+    """Digest of a reference set's samples and labels, computed once per process."""
+    if (target, half, key) not in _REFERENCE_DIGESTS:
+        samples, labels = resolve(target)(half, cell.model.parameters)
+        content = hashlib.sha256(samples.tobytes() + labels.tobytes()).hexdigest()[:16]
+        _REFERENCE_DIGESTS[target, half, key] = content
+    return _REFERENCE_DIGESTS[target, half, key]

@@ -1,0 +1,126 @@
+"""Local worker processes: the default executor. Any object with `run` and `close` can take its place.
+
+Jobs name their function as `module:attribute`, so that the process which hands them out never imports torch.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import NamedTuple
+
+from cfgbench.registry import resolve
+
+MAX_LOSSES = 3  # how often a job may take its worker with it before it counts as failed
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Job(NamedTuple):
+    """A function by name and its arguments."""
+
+    key: tuple[str, int]
+    target: str
+    arguments: tuple[object, ...]
+
+
+class Done(NamedTuple):
+    """What became of a job: a value or an exception."""
+
+    key: tuple[str, int]
+    value: object
+    error: BaseException | None
+
+
+class LocalPool:
+    """Worker processes on this machine. They start when first needed, and are replaced when one dies."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+        self._losses: Counter[tuple[str, int]] = Counter()
+
+    def run(self, queue: deque[Job]) -> Iterator[Done]:
+        """Run the jobs of a queue and yield them as they finish; what is added meanwhile runs too.
+
+        Jobs that were running when a worker died run again one by one, so that the one to blame is found out.
+        """
+        running: dict[Future[object], Job] = {}
+        suspects: list[Job] = []
+        while queue or suspects or running:
+            while (suspects or queue) and len(running) < (1 if suspects else 2 * self.workers):
+                job = suspects.pop() if suspects else queue.popleft()
+                running[self._submit(job)] = job
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                job = running.pop(future)
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    yield _done(job, future)
+                elif self._is_to_blame(job):
+                    yield Done(job.key, None, RuntimeError("its worker process died each time; is memory short?"))
+                else:
+                    suspects.append(job)
+
+    def close(self) -> None:
+        """Wait for the jobs that are running; drop those that are not."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor = None
+
+    def _is_to_blame(self, job: Job) -> bool:
+        self.close()
+        self._losses[job.key] += 1
+        return self._losses[job.key] >= MAX_LOSSES
+
+    def _submit(self, job: Job) -> Future[object]:
+        if self._executor is None:
+            self._executor = _executor(self.workers)
+        try:
+            return self._executor.submit(_call, job.target, job.arguments)
+        except BrokenProcessPool as error:
+            future: Future[object] = Future()
+            future.set_exception(error)
+            return future
+
+
+def _executor(workers: int) -> ProcessPoolExecutor:
+    """Workers of one thread each, forked where possible from a server that has imported torch once."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["cfgbench.worker"])
+    saved = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by numpy and torch when they load
+    try:
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
+        executor.submit(_call, "cfgbench.worker:ready", ()).result()
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return executor
+
+
+def _initialise() -> None:
+    """Set a fresh worker up: deaf to Ctrl-C (its parent decides) and gone when its parent is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _call(target: str, arguments: tuple[object, ...]) -> object:
+    return resolve(target)(*arguments)
+
+
+def _done(job: Job, future: Future[object]) -> Done:
+    error = future.exception()
+    return Done(job.key, None if error else future.result(), error)

@@ -1,0 +1,179 @@
+"""Speed of a cost class: latency, throughput, peak memory and FLOPs, apart from quality. Raw samples are kept.
+
+Cost classes are timed in turn, repeat by repeat, so that a drifting machine slows all alike. A pass is a whole
+trajectory of one batch, from drawn noise to decoded samples, after one untimed call (kept as the first call) and
+with the device synchronised. Stopwatches inside the trajectory
+stand around the networks.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cfgbench import guidance, machine, noise, precision, sampling, worker
+from cfgbench.cell import Cell
+from cfgbench.experiment import Profile
+from cfgbench.records import SpeedRecord, Timing
+from cfgbench.registry import METHODS
+from cfgbench.runner import speed_id
+from cfgbench.store import Store
+
+
+class _Pass(NamedTuple):
+    """Seconds of one timed pass and the memory it needed."""
+
+    trajectory_s: float
+    denoiser_s: float
+    classifier_s: float
+    decode_s: float
+    memory: tuple[int, int, int | None] | None  # peak, above what was held before, reserved
+
+
+Mode = tuple[int, int, bool]  # index of the class, batch size, batched
+
+
+def measure(classes: Sequence[tuple[Cell, int]], profile: Profile, folder: Path, device: str, threads: int) -> int:
+    """Time the cost classes of one model and dtype, each given by a cell and its number of classes of labels.
+
+    Writes one record each; emulated arithmetic is counted, not timed.
+    """
+    torch.set_num_threads(threads)
+    modes = [
+        (index, size, batched)
+        for index, (cell, _) in enumerate(classes)
+        for size in profile.batch_sizes
+        for batched in ((False, True) if METHODS[cell.guidance.method].passes > 1 else (False,))
+        if not precision.is_emulated(cell.dtype)
+    ]
+    first = {mode: _timed(classes[mode[0]], mode, device) for mode in modes}
+    passes: dict[Mode, list[_Pass]] = {mode: [] for mode in modes}
+    for _ in range(profile.repeats):
+        for mode in modes:
+            passes[mode].append(_timed(classes[mode[0]], mode, device))
+    for index, item in enumerate(classes):
+        timings = [_timing(mode, first[mode], passes[mode]) for mode in modes if mode[0] == index]
+        Store(folder).write_record(_record(item, profile, device, threads, timings))
+    torch.set_num_threads(1)
+    return len(classes)
+
+
+def _record(item: tuple[Cell, int], profile: Profile, device: str, threads: int, timings: list[Timing]) -> SpeedRecord:
+    cell = item[0]
+    counts, flops = _counted(item, device)
+    model = worker.load_model(cell.model, cell.dtype, device)
+    return SpeedRecord(
+        id=speed_id(cell.cost_class, profile, device),
+        cost_class=cell.cost_class,
+        cell=cell,
+        nfe=counts.nfe,
+        classifier_passes=counts.classifier,
+        weights_memory_bytes={name: _bytes(network) for name, network in model.networks.items()},
+        flops_per_sample=flops,
+        timings=tuple(timings),
+        measured=not precision.is_emulated(cell.dtype),
+        machine=machine.describe(device, threads),
+    )
+
+
+def _timing(mode: Mode, first: _Pass, passes: list[_Pass]) -> Timing:
+    memory = [single.memory for single in passes if single.memory is not None]
+    reserved = [item[2] for item in memory if item[2] is not None]
+    return Timing(
+        batch_size=mode[1],
+        batched=mode[2],
+        first_call_s=first.trajectory_s + first.decode_s,
+        trajectory_s=tuple(single.trajectory_s for single in passes),
+        denoiser_s=tuple(single.denoiser_s for single in passes),
+        classifier_s=tuple(single.classifier_s for single in passes),
+        decode_s=tuple(single.decode_s for single in passes),
+        peak_memory_bytes=max((item[0] for item in memory), default=None),
+        activation_memory_bytes=max((item[1] for item in memory), default=None),
+        reserved_memory_bytes=max(reserved, default=None),
+    )
+
+
+def _timed(item: tuple[Cell, int], mode: Mode, device: str) -> _Pass:
+    """One trajectory of a batch, its noise drawn beforehand."""
+    cell, num_classes = item
+    indices = range(mode[1])
+    batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
+    watch = _Stopwatches(device)
+    batch = replace(batch, watch=watch)
+    with precision.switches(cell.dtype), torch.no_grad(), _memory(device) as memory:
+        trajectory = sampling.start(batch, cell.seed, indices)
+        begin = _now(device)
+        sampling.advance(trajectory, batch, guidance.bind(cell.guidance), len(trajectory))
+        middle = _now(device)
+        batch.model.decode(trajectory.x)
+        end = _now(device)
+    return _Pass(middle - begin, watch.seconds["denoiser"], watch.seconds["classifier"], end - middle, memory())
+
+
+def _counted(item: tuple[Cell, int], device: str) -> tuple[sampling.Counts, int]:
+    """Passes and floating-point operations of one sample, multiply and add counted apart."""
+    cell, num_classes = item
+    batch = worker.prepare(cell, noise.labels(range(1), num_classes), device)
+    with FlopCounterMode(display=False) as counter:
+        _, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, range(1))
+    return counts, int(counter.get_total_flops())  # type: ignore[no-untyped-call]
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class _Stopwatches:
+    """Adds up seconds by name around parts of a trajectory."""
+
+    def __init__(self, device: str) -> None:
+        self.seconds = {"denoiser": 0.0, "classifier": 0.0}
+        self._device = device
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begin = _now(self._device)
+        yield
+        self.seconds[name] += _now(self._device) - begin
+
+
+@contextmanager
+def _memory(device: str) -> Iterator[Callable[[], tuple[int, int, int | None] | None]]:
+    """Peak memory inside the block: allocated on a GPU, resident on a CPU (where the system can reset its peak)."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        peak = lambda: torch.cuda.max_memory_allocated(device)  # noqa: E731
+        yield lambda: (peak(), peak() - held, torch.cuda.max_memory_reserved(device))
+        return
+    reset = _reset_peak()
+    held = _resident("VmRSS") if reset else 0
+    yield lambda: (_resident("VmHWM"), _resident("VmHWM") - held, None) if reset else None
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def _bytes(network: nn.Module) -> int:
+    return int(np.sum([t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers())]))

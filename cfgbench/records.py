@@ -1,0 +1,137 @@
+"""The typed records that cross from the running half to the reading half: one JSON file per cell and cost class.
+
+Records hold raw measurements: values, delete-group replicates, seconds, bytes. Statistics and rounding happen when
+reading. What was not measured is absent.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cfgbench.cell import Cell
+
+SCHEMA = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)  # unknown fields of a newer version are ignored
+
+
+class Rung(_Record):
+    """A score of the first N samples: its value, and its value without each of the groups."""
+
+    value: float
+    replicates: tuple[float, ...] = ()
+
+
+class Score(Rung):
+    """One score of a cell. `column` names it in tables, `identity` says what exactly it is."""
+
+    column: str
+    metric: str
+    identity: dict[str, str | int | float]
+    nested: dict[int, Rung] = {}  # at the canonical sample counts below the cell's own
+
+
+class Absent(_Record):
+    """A score that was asked for and has no value, with the reason."""
+
+    column: str
+    reason: str
+
+
+class Health(_Record):
+    """Counts of samples that no average should hide, and of values at the ends of their range."""
+
+    nan: int = 0
+    constant: int = 0
+    saturated: int = 0  # samples with more than half of their values clipped
+    clipped_values: int = 0
+    values: int = 0
+
+
+class Machine(_Record):
+    """Where a record was made. Nothing of it enters `results.csv`."""
+
+    device: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    driver: str | None = None
+    system: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None = None
+    threads: int
+
+
+class CellRecord(_Record):
+    """All that is known of one cell."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["cell"] = "cell"
+    id: str
+    cell: Cell
+    status: Literal["done", "failed"]
+    request: str  # digest of what was asked: samples, blocks, score identities
+    num_samples: int = 0
+    num_classes: int
+    block_size: int
+    batch_size: int
+    nfe: float | None = None  # network evaluations per sample, counted
+    classifier_passes: float | None = None
+    scores: tuple[Score, ...] = ()
+    absent: tuple[Absent, ...] = ()
+    health: Health = Health()
+    pixels: str | None = None  # digest of the first block's samples, to spot axes without effect
+    notes: tuple[str, ...] = ()
+    error: str | None = None  # traceback of a failed cell
+    machine: Machine
+
+
+class Timing(_Record):
+    """Raw seconds of one batch size, batched or sequential CFG. The lists have one entry per repeat."""
+
+    batch_size: int
+    batched: bool
+    first_call_s: float
+    trajectory_s: tuple[float, ...]  # noise to latents
+    denoiser_s: tuple[float, ...]  # of these: inside the network
+    classifier_s: tuple[float, ...]
+    decode_s: tuple[float, ...]
+    peak_memory_bytes: int | None = None  # of the process on a CPU, allocated on a GPU
+    activation_memory_bytes: int | None = None  # peak above what was held before the pass
+    reserved_memory_bytes: int | None = None  # by the GPU allocator
+
+
+class SpeedRecord(_Record):
+    """Speed of one cost class on one machine."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["speed"] = "speed"
+    id: str
+    cost_class: str
+    cell: Cell  # a representative
+    nfe: float
+    classifier_passes: float
+    weights_memory_bytes: dict[str, int]  # by network
+    flops_per_sample: int | None = None  # forward passes of a whole trajectory, multiply and add counted apart
+    timings: tuple[Timing, ...]
+    measured: bool = True  # False: emulated arithmetic, whose latency means nothing
+    machine: Machine
+
+
+class PlanRecord(_Record):
+    """What an experiment asked for, so that a results folder can be read on its own."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["plan"] = "plan"
+    id: str = "plan"
+    name: str
+    description: str
+    metrics: tuple[str, ...]
+    num_samples: int
+    source: str
+    cells: tuple[Cell, ...]  # in plan order
+    speeds: tuple[str, ...] = ()  # ids of the speed records that belong to it
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,204 @@
+"""The run: for each cell without a finished record draw the missing blocks, score, record; then time cost classes.
+
+Blocks are the unit of work and of resuming: kill a run anywhere and the same command goes on. A cell that fails is
+recorded with its traceback and does not stop the others.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from cfgbench import machine
+from cfgbench.cell import Cell, digest
+from cfgbench.experiment import Profile
+from cfgbench.plan import Plan, Task
+from cfgbench.pool import Done, Job, LocalPool
+from cfgbench.records import CellRecord, PlanRecord
+from cfgbench.store import Store
+
+SCORE = -1  # in a job's key, where a block's job has the block's first sample
+
+
+@dataclass(frozen=True)
+class Options:
+    """What changes neither samples nor scores."""
+
+    folder: Path
+    device: str = "cpu"
+    workers: int = 1
+    profile: bool = True
+    threads: int = 1  # of the timed passes
+
+
+class Progress(Protocol):
+    """Told what happens; shows it."""
+
+    def begin(self, samples: int, done: int) -> None: ...
+    def drawn(self, samples: int) -> None: ...
+    def finished(self, record: CellRecord) -> None: ...
+    def stage(self, text: str) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    computed: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
+    """Carry out a plan in its results folder; whatever is finished there is not done again."""
+    store = Store(options.folder)
+    with store.locked():
+        todo = [task for task in plan.tasks if not is_finished(task, store)]
+        pool = LocalPool(options.workers)
+        store.write_record(plan_record(plan, ()))
+        try:
+            outcome = _cells(todo, store, pool, options, progress)
+            speeds = _speed(plan, store, pool, options, progress)
+        finally:
+            pool.close()
+        store.write_record(plan_record(plan, speeds))
+    return replace(outcome, skipped=len(plan.tasks) - len(todo))
+
+
+def is_finished(task: Task, store: Store) -> bool:
+    """Whether a cell's record holds all that is asked for."""
+    record = store.cell(task.cell.id)
+    return record is not None and record.status == "done" and record.request == task.digest
+
+
+def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
+    """What was asked for, as the reading half needs it."""
+    experiment = plan.experiment
+    return PlanRecord(
+        name=experiment.name,
+        description=experiment.description,
+        metrics=experiment.metrics,
+        num_samples=experiment.num_samples,
+        source=Path(experiment.source).name,
+        cells=tuple(task.cell for task in plan.tasks),
+        speeds=tuple(speeds),
+        notes=plan.notes,
+    )
+
+
+def _cells(todo: Sequence[Task], store: Store, pool: LocalPool, options: Options, progress: Progress) -> Outcome:
+    """Draw and score; a block found damaged while scoring is drawn again."""
+    work = _Work(todo, store, options)
+    progress.begin(sum(task.num_samples for task in todo), work.samples_done)
+    outcome = Outcome()
+    for done in pool.run(work.queue):
+        progress.drawn(work.take(done))
+        while work.records:
+            record = work.records.pop()
+            progress.finished(record)
+            outcome.computed += 1
+            if record.status == "failed":
+                outcome.failed.append(record.id)
+    return outcome
+
+
+class _Work:
+    """The queue of jobs, and what follows from one that is done."""
+
+    def __init__(self, todo: Sequence[Task], store: Store, options: Options) -> None:
+        self.tasks = {task.cell.id: task for task in todo}
+        self.store, self.options = store, options
+        self.missing = {task.cell.id: self._missing(task) for task in todo}
+        self.queue = deque(self._block(cell, start) for cell in self.tasks for start in sorted(self.missing[cell]))
+        self.queue.extendleft(self._score(cell) for cell in self.tasks if not self.missing[cell])
+        left = sum(len(starts) * self.tasks[cell].block_size for cell, starts in self.missing.items())
+        self.samples_done = sum(task.num_samples for task in todo) - left
+        self.records: list[CellRecord] = []  # finished since last looked at
+        self._failed: set[str] = set()
+
+    def take(self, done: Done) -> int:
+        """Note what became of a job and queue what follows; returns how many samples it drew."""
+        cell, start = done.key
+        if cell in self._failed:
+            return 0
+        if done.error is not None:
+            self._fail(cell, done.error)
+            return 0
+        if start == SCORE:
+            self._scored(cell, done.value is True)
+            return 0
+        self.missing[cell].discard(start)
+        if not self.missing[cell]:
+            self.queue.appendleft(self._score(cell))
+        return self.tasks[cell].block_size
+
+    def _scored(self, cell: str, complete: bool) -> None:
+        record = self.store.cell(cell) if complete else None
+        if record is not None:
+            self.records.append(record)
+            return
+        self.missing[cell] = self._missing(self.tasks[cell]) or set(self.tasks[cell].starts)
+        self.queue.extendleft(self._block(cell, start) for start in sorted(self.missing[cell], reverse=True))
+
+    def _fail(self, cell: str, error: BaseException) -> None:
+        self._failed.add(cell)
+        for job in [job for job in self.queue if job.key[0] == cell]:
+            self.queue.remove(job)
+        record = failure(self.tasks[cell], error, self.options.device)
+        self.store.write_record(record)
+        self.records.append(record)
+
+    def _missing(self, task: Task) -> set[int]:
+        return {start for start in task.starts if not self.store.has_block(task.cell.id, start)}
+
+    def _block(self, cell: str, start: int) -> Job:
+        task, options = self.tasks[cell], self.options
+        return Job((cell, start), "cfgbench.worker:draw_block", (task, start, options.folder, options.device))
+
+    def _score(self, cell: str) -> Job:
+        arguments = (self.tasks[cell], self.options.folder, self.options.device)
+        return Job((cell, SCORE), "cfgbench.worker:score_cell", arguments)
+
+
+def failure(task: Task, error: BaseException, device: str) -> CellRecord:
+    """The record of a cell that failed, with its traceback (of the worker, where that is known)."""
+    return CellRecord(
+        id=task.cell.id,
+        cell=task.cell,
+        status="failed",
+        request=task.digest,
+        num_classes=task.num_classes,
+        block_size=task.block_size,
+        batch_size=task.batch_size,
+        error="".join(traceback.format_exception(error)),
+        machine=machine.describe(device, threads=1),
+    )
+
+
+def _speed(plan: Plan, store: Store, pool: LocalPool, options: Options, progress: Progress) -> list[str]:
+    """Time the cost classes that have no record on this machine, one model after the other; ids in plan order."""
+    profile = plan.experiment.profile
+    if profile is None or not options.profile:
+        return []
+    classes = {speed_id(task.cell.cost_class, profile, options.device): task for task in reversed(plan.tasks)}
+    ids = list(reversed(classes))
+    groups: dict[str, list[tuple[Cell, int]]] = {}
+    for identity in ids:
+        task = classes[identity]
+        if store.speed(identity) is None and is_finished(task, store):
+            key = f"{task.cell.model.label} {task.cell.dtype}"
+            groups.setdefault(key, []).append((task.cell, task.num_classes))
+    for number, group in enumerate(groups.values(), 1):
+        progress.stage(f"timing {len(group)} cost classes of {group[0][0].model.label} ({number}/{len(groups)})")
+        arguments = (group, profile, options.folder, options.device, options.threads)
+        for done in pool.run(deque([Job(("speed", number), "cfgbench.profiling:measure", arguments)])):
+            if done.error is not None:
+                raise done.error
+    return [identity for identity in ids if store.speed(identity) is not None]
+
+
+def speed_id(cost_class: str, profile: Profile, device: str) -> str:
+    """Id of a speed record: the cost class, how it is timed, and on what kind of machine."""
+    return digest([cost_class, profile.model_dump(), device, machine.processor(), machine.cores()])

@@ -1,0 +1,248 @@
+"""The one sampling loop: noise -> latents, around `guidance(step)` and a diffusers scheduler.
+
+A trajectory is a copyable value, so that cells which share a prefix can share its work. Network passes are counted
+where they happen.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from cfgbench import noise, schedulers
+from cfgbench.cell import Diffusion
+from cfgbench.models import Condition, Level, Model
+
+Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prediction: a condition by name or an edited embedding, a network, and a patch of it for this pass."""
+
+    condition: str | Condition
+    network: str = "main"
+    patch: Patch | None = None
+
+
+@dataclass
+class Counts:
+    """Passes per sample: network evaluations (nfe), and classifier forward and backward passes."""
+
+    nfe: int = 0
+    classifier: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What stays fixed along the trajectories of some samples."""
+
+    model: Model
+    diffusion: Diffusion
+    conditions: dict[str, Condition]
+    labels: Tensor  # (n,)
+    dtype: torch.dtype  # of the networks' inputs
+    state_dtype: torch.dtype  # of x and of the guided combination
+    batched: bool = False  # several predictions of a step as one network call
+    watch: Callable[[str], AbstractContextManager[object]] = nullcontext  # entered around "denoiser", "classifier"
+
+
+@dataclass
+class Trajectory:
+    """Where some samples are between noise and image."""
+
+    x: Tensor  # (n, *latent_shape), in the scheduler's own scaling
+    scheduler: Any
+    sigmas: list[float]  # per evaluation, and the final 0
+    step_noise: noise.StepNoise
+    index: int = 0
+    state: dict[str, Any] = field(default_factory=dict)  # of the guidance method
+    counts: Counts = field(default_factory=Counts)
+
+    def __len__(self) -> int:
+        return len(self.scheduler.timesteps)
+
+    def copy(self) -> "Trajectory":
+        """An independent continuation from here."""
+        return copy.deepcopy(self)
+
+
+def start(batch: Batch, seed: int, indices: Sequence[int]) -> Trajectory:
+    """The trajectory of the samples `indices` of stream `seed` at pure noise."""
+    device = batch.labels.device
+    scheduler = schedulers.build(batch.diffusion, batch.model.schedule, str(device))
+    values = torch.from_numpy(noise.initial(seed, indices, batch.model.latent_shape))
+    x = (values * float(scheduler.init_noise_sigma)).to(device, batch.state_dtype)
+    levels = schedulers.sigmas(scheduler, batch.model.schedule)
+    return Trajectory(x, scheduler, levels, noise.StepNoise(seed, indices))
+
+
+def advance(trajectory: Trajectory, batch: Batch, guidance: Callable[["Step"], Tensor], until: int) -> None:
+    """Run the sampler, in place, up to evaluation `until`."""
+    while trajectory.index < until:
+        step = Step(trajectory, batch)
+        prediction = guidance(step)
+        if step.variance is not None:
+            prediction = torch.cat([prediction, step.variance], dim=1)
+        trajectory.x = _scheduler_step(trajectory, batch, prediction)
+        trajectory.index += 1
+
+
+def sample(
+    batch: Batch, guidance: Callable[["Step"], Tensor], seed: int, indices: Sequence[int]
+) -> tuple[Tensor, Counts]:
+    """Latents (n, *latent_shape) of the samples `indices` of stream `seed`, and what each of them cost."""
+    with torch.no_grad():
+        trajectory = start(batch, seed, indices)
+        advance(trajectory, batch, guidance, len(trajectory))
+        return trajectory.x, trajectory.counts
+
+
+class Step:
+    """What a guidance method may see and ask for at one evaluation of the sampler."""
+
+    def __init__(self, trajectory: Trajectory, batch: Batch) -> None:
+        self._trajectory, self._batch = trajectory, batch
+        self.index = trajectory.index
+        self.count = len(trajectory)
+        self.timestep: Tensor = trajectory.scheduler.timesteps[self.index]
+        self.sigma, self.next_sigma = trajectory.sigmas[self.index : self.index + 2]
+        self.labels = batch.labels
+        self.state = trajectory.state
+        scaled = trajectory.scheduler.scale_model_input(trajectory.x, self.timestep)
+        self.x: Tensor = scaled.to(batch.state_dtype)  # variance-preserving network input
+        self.variance: Tensor | None = None  # learned-variance tail of the conditional prediction
+        self._cache: dict[tuple[str, str], Tensor] = {}
+
+    @property
+    def signal(self) -> float:
+        """sqrt(abar)."""
+        return float((1 + self.sigma**2) ** -0.5)
+
+    def predict(self, request: str | Request) -> Tensor:
+        """One counted prediction (n, *latent_shape) in the model's parameterisation."""
+        return self.predict_all(request)[0]
+
+    def predict_all(self, *requests: str | Request) -> list[Tensor]:
+        """Several predictions, as one network call or one after the other, as the run says; repeats are free."""
+        asked = [Request(request) if isinstance(request, str) else request for request in requests]
+        missing = [request for request in asked if self._key(request) not in self._cache]
+        batched = self._batch.batched and len(missing) > 1 and _same_network(missing)
+        fresh = self._together(missing) if batched else [self._one(request) for request in missing]
+        made = {id(request): prediction for request, prediction in zip(missing, fresh, strict=True)}
+        for request, prediction in zip(missing, fresh, strict=True):
+            if (key := self._key(request)) is not None:
+                self._cache[key] = prediction
+        return [made[id(request)] if id(request) in made else self._cached(request) for request in asked]
+
+    def denoised(self, prediction: Tensor) -> Tensor:
+        """The predicted clean latents x_0."""
+        a, b = self.signal, self.signal * self.sigma
+        kind = self._batch.model.schedule.prediction_type
+        if kind == "epsilon":
+            return (self.x - b * prediction) / a
+        return a * self.x - b * prediction if kind == "v_prediction" else prediction
+
+    def add_score(self, prediction: Tensor, score: Tensor) -> Tensor:
+        """The prediction of a model whose score at `x` is higher by `score`, in any parameterisation."""
+        b = self.signal * self.sigma
+        factor = {"epsilon": -b, "v_prediction": -self.sigma, "sample": b * self.sigma}
+        return prediction + factor[self._batch.model.schedule.prediction_type] * score
+
+    def classifier_score(self) -> Tensor:
+        """grad log p(label | x_t) at `x`: one counted forward and backward pass of the noise-aware classifier."""
+        self._trajectory.counts.classifier += 1
+        with self._batch.watch("classifier"), torch.enable_grad():
+            x = self.x.detach().to(self._batch.dtype).requires_grad_(True)
+            log_probs = self._batch.model.class_log_probs(x.view_as(x), self._level())  # no leaf: FLOP counters hook it
+            chosen = log_probs.gather(1, self.labels[:, None]).sum()
+            (gradient,) = torch.autograd.grad(chosen, x)
+        return gradient.to(self._batch.state_dtype)
+
+    def noise(self) -> Tensor:
+        """Fresh standard normal noise shaped like x, from the samples' own streams."""
+        values = torch.from_numpy(self._trajectory.step_noise.draw(tuple(self.x.shape[1:])))
+        return values.to(self.x.device, self.x.dtype)
+
+    def _level(self) -> Level:
+        return Level(self.timestep, self.sigma)
+
+    def _key(self, request: Request) -> tuple[str, str] | None:
+        plain = isinstance(request.condition, str) and request.patch is None
+        return (request.condition, request.network) if plain else None
+
+    def _cached(self, request: Request) -> Tensor:
+        key = self._key(request)
+        assert key is not None
+        return self._cache[key]
+
+    def _condition(self, request: Request) -> Condition:
+        condition = request.condition
+        return self._batch.conditions[condition] if isinstance(condition, str) else condition
+
+    def _one(self, request: Request) -> Tensor:
+        network = self._batch.model.networks[request.network]
+        with request.patch(network) if request.patch else nullcontext():
+            return self._call(self.x, self._condition(request), request)
+
+    def _together(self, requests: list[Request]) -> list[Tensor]:
+        conditions = [self._condition(request) for request in requests]
+        joined = pytree.tree_map(lambda *parts: torch.cat(parts), *conditions)
+        x = torch.cat([self.x] * len(requests))
+        outputs = self._call(x, joined, requests[0], len(requests)).chunk(len(requests))
+        return list(outputs)
+
+    def _call(self, x: Tensor, condition: Condition, request: Request, passes: int = 1) -> Tensor:
+        self._trajectory.counts.nfe += passes
+        model = self._batch.model
+        with self._batch.watch("denoiser"):
+            output = model.predict(x.to(self._batch.dtype), self._level(), condition, request.network)
+        output = output.to(self._batch.state_dtype)
+        if not model.learned_variance:
+            return output
+        output, tail = output.chunk(2, dim=1)
+        if request.condition == "cond" and request.network == "main":
+            self.variance = tail[: len(self.x)]
+        return output
+
+
+def _same_network(requests: list[Request]) -> bool:
+    return len({request.network for request in requests}) == 1 and not any(request.patch for request in requests)
+
+
+def _scheduler_step(trajectory: Trajectory, batch: Batch, prediction: Tensor) -> Tensor:
+    scheduler = trajectory.scheduler
+    timestep = scheduler.timesteps[trajectory.index]
+    eta = {"eta": batch.diffusion.eta} if batch.diffusion.eta else {}
+    with _noise_from(scheduler, trajectory.step_noise):
+        x: Tensor = scheduler.step(prediction, timestep, trajectory.x, **eta).prev_sample
+    return x.to(batch.state_dtype)
+
+
+@contextmanager
+def _noise_from(scheduler: Any, step_noise: noise.StepNoise) -> Iterator[None]:
+    """Let a diffusers scheduler draw from the samples' own streams.
+
+    Schedulers call `randn_tensor`, which takes torch generators only; those keep 32 bits of a seed and change
+    algorithm below 16 values, so the name is replaced for the length of one call.
+    """
+    module: Any = sys.modules[type(scheduler).__module__]
+    original = getattr(module, "randn_tensor", None)
+
+    def draw(shape: Sequence[int], device: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+        return torch.from_numpy(step_noise.draw(tuple(shape[1:]))).to(device, dtype)
+
+    if original is None:
+        yield
+        return
+    module.randn_tensor = draw
+    try:
+        yield
+    finally:
+        module.randn_tensor = original

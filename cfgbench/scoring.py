@@ -1,0 +1,118 @@
+"""Blocks -> scores: joins a cell's features in index order and applies the metrics that were asked for."""
+
+import json
+from functools import lru_cache
+
+import numpy as np
+
+from cfgbench import health, machine, statistics
+from cfgbench.cell import Cell, canonical_json
+from cfgbench.metrics import Reference, Samples
+from cfgbench.plan import NUM_GROUPS, ScoreRequest, Task, file_digest, weight_files
+from cfgbench.records import Absent, CellRecord, Rung, Score
+from cfgbench.registry import ENCODERS, METRICS, MODELS, REFERENCES, resolve
+from cfgbench.store import Store
+
+
+def score(task: Task, store: Store, device: str) -> CellRecord | None:
+    """Score a task from its blocks and write its record; None, writing nothing, if a block is missing."""
+    blocks = [store.block(task.cell.id, start) for start in task.starts]
+    present = [block for block in blocks if block is not None and int(block["batch_size"]) == task.batch_size]
+    if len(present) < len(blocks):
+        return None
+    arrays = {name: np.concatenate([block[name] for block in present]) for name in present[0] if present[0][name].ndim}
+    scores, absent = _scores(task, arrays)
+    record = CellRecord(
+        id=task.cell.id,
+        cell=task.cell,
+        status="done",
+        request=task.digest,
+        num_samples=task.num_samples,
+        num_classes=task.num_classes,
+        block_size=task.block_size,
+        batch_size=task.batch_size,
+        nfe=float(arrays["nfe"].mean()),
+        classifier_passes=float(arrays["classifier_passes"].mean()),
+        scores=tuple(scores),
+        absent=tuple(absent),
+        health=health.total(arrays),
+        pixels=present[0]["pixels"].tobytes().hex()[:320],
+        machine=machine.describe(device, threads=1),
+    )
+    store.write_record(record)
+    return record
+
+
+@lru_cache(maxsize=8)
+def reference_features(reference: str, half: str, encoder: str, parameters: str) -> Reference:
+    """A reference set's features with what metrics need of them, made once per process."""
+    given = json.loads(parameters)
+    samples, labels = resolve(REFERENCES[reference].target)(half, given)
+    return Reference(resolve(ENCODERS[encoder].target)(samples, labels, given).features)
+
+
+def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], list[Absent]]:
+    broken = int(arrays["nan"].sum())
+    if broken:
+        reason = f"{broken} of {task.num_samples} samples hold NaN or infinity; an average would hide them"
+        return [], [Absent(column=request.column, reason=reason) for request in task.scores]
+    scores, absent = [], []
+    for request in task.scores:
+        if _guides(task, request):
+            reason = "the network that scores this also guided the samples"
+            absent.append(Absent(column=request.column, reason=reason))
+            continue
+        scores.append(_score(task, request, arrays))
+    return scores, absent
+
+
+def _score(task: Task, request: ScoreRequest, arrays: dict[str, np.ndarray]) -> Score:
+    counts = [n for n in _rungs(task) if n < task.num_samples]
+    nested = {n: _rung(task, request, arrays, n) for n in counts}
+    whole = _rung(task, request, arrays, task.num_samples)
+    return Score(
+        value=whole.value,
+        replicates=whole.replicates,
+        nested=nested,
+        column=request.column,
+        metric=request.metric,
+        identity=request.identity,
+    )
+
+
+def _rung(task: Task, request: ScoreRequest, arrays: dict[str, np.ndarray], n: int) -> Rung:
+    """A score of the first n samples; without replicates where n is no multiple of groups x classes."""
+    metric = METRICS[request.metric]
+    log_probs, clip_scores = (_first(arrays, name, n) for name in ("log_probs", "clip_scores"))
+    samples = Samples(arrays["features"][:n], arrays["labels"][:n], log_probs, clip_scores)
+    balanced = n % (NUM_GROUPS * task.num_classes) == 0
+    indices = np.arange(n)
+    groups = statistics.groups(indices, task.num_classes, NUM_GROUPS) if balanced else indices % 2
+    result = resolve(metric.target)(samples, _reference(task, request), groups, **metric.parameters)
+    return Rung(value=result.value, replicates=result.replicates if balanced else ())
+
+
+def _rungs(task: Task) -> tuple[int, ...]:
+    return statistics.nested_sizes(task.num_samples, task.num_classes, NUM_GROUPS)
+
+
+def _first(arrays: dict[str, np.ndarray], name: str, n: int) -> np.ndarray | None:
+    return arrays[name][:n] if name in arrays else None
+
+
+def _reference(task: Task, request: ScoreRequest) -> Reference | None:
+    if request.half is None:
+        return None
+    parameters = canonical_json(task.cell.model.parameters if MODELS[task.cell.model.name].files is None else {})
+    return reference_features(task.reference, request.half, task.encoder, parameters)
+
+
+def _guides(task: Task, request: ScoreRequest) -> bool:
+    """Whether the weights that score are among those that guided: compared by the digest of their files."""
+    return request.identity.get("encoder_digest") in guide_digests(task.cell)
+
+
+def guide_digests(cell: Cell) -> set[str]:
+    """Digests of the weight files of the networks, beside the model itself, that a cell's method consults."""
+    files = weight_files(cell.model.name, cell.model.parameters, cell.guidance.method)
+    return {file_digest(file) for name, file in files.items() if name != "main"}

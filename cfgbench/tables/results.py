@@ -1,0 +1,230 @@
+"""A results folder as one value, `Results`, which tables, figures and the answer read.
+
+A *column* is one score (`fid`, `fid_train`) of one identity. An *arm* is one curve: a model, a guidance method with its
+other parameters, a sampler, steps, dtype and seed, over the scale; the unguided and unconditional cells are ends of
+every arm that leads to them. A *family* is all cells of one model and seed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from cfgbench.cell import Cell, canonical_json, number
+from cfgbench.errors import InputError
+from cfgbench.records import CellRecord, PlanRecord, Score, SpeedRecord
+from cfgbench.registry import METHODS, METRICS, Metric
+from cfgbench.store import Store
+
+Fields = dict[str, str]
+
+SCALE_SYMBOLS = {"guidance_scale": "s", "classifier_scale": "classifier scale"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score: its name in tables, its metric and what exactly it is."""
+
+    name: str
+    metric: str
+    identity: Mapping[str, str | int | float]
+    replicated: bool  # whether any cell has error bars; without them the plain value is all there is
+
+    @property
+    def entry(self) -> Metric:
+        """The metric's line in the registry."""
+        return METRICS[self.metric]
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the value shown is the bias-corrected one."""
+        return self.entry.headline == "bias_corrected" and self.replicated
+
+    @property
+    def label(self) -> str:
+        """`FID`, `FID (train)`; `FID (plain)` where it should be corrected and cannot be."""
+        notes = [self.name.removeprefix(self.metric).lstrip("_")]
+        notes += ["plain"] if self.entry.headline == "bias_corrected" and not self.corrected else []
+        noted = ", ".join(note for note in notes if note)
+        return f"{self.entry.label} ({noted})" if noted else self.entry.label
+
+
+class Point(NamedTuple):
+    """A cell on its arm's scale."""
+
+    scale: float
+    record: CellRecord
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One curve, its points in ascending order of the scale."""
+
+    fields: Fields  # what its cells share: method, parameters, model, sampler, ...
+    method: str
+    axis: str  # guidance_scale | classifier_scale
+    points: tuple[Point, ...]
+
+    @property
+    def records(self) -> tuple[CellRecord, ...]:
+        """The records of its points."""
+        return tuple(point.record for point in self.points)
+
+    def scale_of(self, record: CellRecord) -> float:
+        """Where a record lies on this arm."""
+        return next(point.scale for point in self.points if point.record.id == record.id)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a results folder says, in plan order."""
+
+    folder: Path
+    plan: PlanRecord
+    records: Mapping[str, CellRecord]
+    speeds: tuple[SpeedRecord, ...]
+    columns: tuple[Column, ...]
+
+    @cached_property
+    def done(self) -> tuple[CellRecord, ...]:
+        """The records of finished cells."""
+        found = (self.records.get(cell.id) for cell in self.plan.cells)
+        return tuple(record for record in found if record is not None and record.status == "done")
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """All curves, in plan order."""
+        return _arms(self.done)
+
+    def column(self, name: str) -> Column | None:
+        """A column by name, or None where no cell has it."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def unguided(self, cell: Cell) -> CellRecord | None:
+        """The finished unguided cell with the same model, sampler, steps, dtype and seed."""
+        matches = (r for r in self.done if r.cell.guidance.method == "unguided" and base(r.cell) == base(cell))
+        return next(matches, None)
+
+    def family(self, cell: Cell) -> tuple[CellRecord, ...]:
+        """The finished cells of the same model and seed, whatever their guidance, sampler, steps and dtype."""
+        same = (cell.model.label, cell.seed)
+        return tuple(record for record in self.done if (record.cell.model.label, record.cell.seed) == same)
+
+    def label(self, arm: Arm) -> str:
+        """What tells an arm from the others, or its method where nothing does."""
+        return describe(arm.fields, varying([other.fields for other in self.arms]) or ["method"])
+
+
+def load(folder: Path) -> Results:
+    """Read a results folder; InputError where a column would hold scores of two identities."""
+    store = Store(folder)
+    plan = store.plan()
+    records = {cell.id: record for cell in plan.cells if (record := store.cell(cell.id)) is not None}
+    speeds = tuple(speed for name in plan.speeds if (speed := store.speed(name)) is not None)
+    return Results(folder, plan, records, speeds, _columns(plan, tuple(records.values())))
+
+
+def base(cell: Cell) -> Fields:
+    """All of a cell but its guidance, as texts; no sampler for samples that were made elsewhere."""
+    fields: Fields = {"model": cell.model.label}
+    if cell.diffusion is not None:
+        fields |= {"sampler": cell.diffusion.sampler, "steps": number(cell.diffusion.steps)}
+        fields |= {"eta": number(cell.diffusion.eta), "state_dtype": cell.diffusion.state_dtype or "default"}
+    return fields | {"dtype": cell.dtype, "seed": number(cell.seed)}
+
+
+def arm_fields(cell: Cell) -> Fields:
+    """All of a cell but the value of its scale, as texts."""
+    return {"method": cell.guidance.method, **other_parameters(cell), **base(cell)}
+
+
+def other_parameters(cell: Cell) -> Fields:
+    guidance = cell.guidance
+    scale = METHODS[guidance.method].scale
+    return {name: _text(item) for name, item in sorted(guidance.parameters.items()) if name != scale}
+
+
+def varying(fields: Sequence[Fields]) -> list[str]:
+    """The names under which some of these differ, in order of appearance."""
+    names = dict.fromkeys(name for one in fields for name in one)
+    return [name for name in names if len({one.get(name) for one in fields}) > 1]
+
+
+def describe(fields: Fields, names: Iterable[str]) -> str:
+    """`CFG, ddim, 25 steps`: the named fields as people say them."""
+    return ", ".join(_words(name, fields[name]) for name in names if name in fields)
+
+
+def at_edge(arm: Arm, record: CellRecord) -> bool:
+    """Whether a cell is at an end of its arm's grid, beyond which the scale could still go."""
+    scale, scales = arm.scale_of(record), [point.scale for point in arm.points]
+    schema = METHODS[arm.method].parameters.get(arm.axis)
+    return scale in (scales[0], scales[-1]) and (schema is None or scale not in (schema.minimum, schema.maximum))
+
+
+def _columns(plan: PlanRecord, records: Sequence[CellRecord]) -> tuple[Column, ...]:
+    """In plan order of the metrics, the bare name first."""
+    found: dict[str, list[Score]] = {}
+    for record in records:
+        for score in record.scores:
+            found.setdefault(score.column, []).append(score)
+    columns = [_column(name, scores) for name, scores in found.items()]
+    order = {metric: i for i, metric in enumerate(plan.metrics)}
+    return tuple(sorted(columns, key=lambda c: (order.get(c.metric, len(order)), c.name != c.metric, c.name)))
+
+
+def _column(name: str, scores: Sequence[Score]) -> Column:
+    identities = dict.fromkeys(canonical_json(score.identity) for score in scores)
+    if len(identities) > 1:
+        first, second, *_ = identities
+        raise InputError(f"column {name!r} would mix scores of two identities, {first} and {second}; report them apart")
+    return Column(name, scores[0].metric, scores[0].identity, any(score.replicates for score in scores))
+
+
+def _arms(done: Sequence[CellRecord]) -> tuple[Arm, ...]:
+    guided: dict[str, list[CellRecord]] = {}
+    for record in done:
+        if record.cell.scale is not None:
+            guided.setdefault(canonical_json(arm_fields(record.cell)), []).append(record)
+    arms = [_arm(records, done) for records in guided.values()]
+    used = {record.id for arm in arms for record in arm.records}
+    return (*arms, *(_lone_arm(record) for record in done if record.id not in used))
+
+
+def _arm(records: Sequence[CellRecord], done: Sequence[CellRecord]) -> Arm:
+    cell = records[0].cell
+    method = METHODS[cell.guidance.method]
+    points = [Point(record.cell.scale or 0.0, record) for record in records]
+    for end, name in method.ends.items():
+        points += [Point(end, record) for record in done if _is_end(record, name, cell)]
+    ordered = tuple(sorted(points, key=lambda point: point.scale))
+    return Arm(arm_fields(cell), cell.guidance.method, method.scale or "guidance_scale", ordered)
+
+
+def _is_end(record: CellRecord, method: str, cell: Cell) -> bool:
+    """Whether a cell is the `method` end of another cell's arm; unguided is, whatever the arm's parameters."""
+    if record.cell.guidance.method != method or base(record.cell) != base(cell):
+        return False
+    return method == "unguided" or other_parameters(record.cell) == other_parameters(cell)
+
+
+def _words(name: str, text: str) -> str:
+    if name == "method":
+        return METHODS[text].label
+    if name == "steps":
+        return f"{text} steps"
+    return text if name in ("model", "sampler", "dtype") else f"{name} {text}"
+
+
+def _lone_arm(record: CellRecord) -> Arm:
+    point = Point(record.cell.guidance_scale, record)
+    return Arm(arm_fields(record.cell), record.cell.guidance.method, "guidance_scale", (point,))
+
+
+def _text(item: object) -> str:
+    """A parameter as people write it; a pair is an interval of noise levels."""
+    if not isinstance(item, tuple):
+        return number(item)
+    low, high = item
+    return f"({low:g}, {'inf' if high is None else f'{high:g}'}]"

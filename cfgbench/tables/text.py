@@ -1,0 +1,172 @@
+"""Markdown and LaTeX tables: the best in bold, what is tied with it underlined."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import floor, log10
+from typing import NamedTuple
+
+from cfgbench.cell import number
+from cfgbench.records import CellRecord
+from cfgbench.statistics import Estimate
+from cfgbench.tables.compare import Verdict, value, verdict
+from cfgbench.tables.results import Arm, Column, Results
+from cfgbench.tables.rows import speed_rows
+
+BEST, TIED = "best", "tied"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
+
+class Text(NamedTuple):
+    """A table cell and how it is set."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; `caption` says what is compared with what."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+
+
+def results_table(results: Results) -> Table:
+    """Every curve, scale by scale; best and tied within a curve."""
+    columns = held_out(results)
+    rows = []
+    for arm in results.arms:
+        verdicts = {column.name: verdict(column, arm.records) for column in columns}
+        for point in arm.points:
+            scores = [_marked(column, point.record, verdicts[column.name]) for column in columns]
+            rows.append((Text(results.label(arm)), *_scale_texts(arm, point.scale), *scores))
+    caption = (
+        f"Scores {PLUS_MINUS} half of their 95 % intervals. Best of each curve in bold, those tied with it underlined."
+    )
+    return Table(caption, ("curve", "scale", "w", *map(_heading, columns)), tuple(rows))
+
+
+def best_table(results: Results) -> Table:
+    """Every curve at the scale that is best by the first score; best and tied among all cells of the model."""
+    columns = held_out(results)
+    rows = []
+    for arm in results.arms if columns else ():
+        found = verdict(columns[0], arm.records)
+        if found is not None:
+            family = results.family(found.best.cell)
+            scores = [_marked(column, found.best, verdict(column, family)) for column in columns]
+            rows.append((Text(results.label(arm)), *_scale_texts(arm, arm.scale_of(found.best)), *scores))
+    by = columns[0].label if columns else "score"
+    caption = f"Each curve at its best scale by {by}. Bold: best of all cells of the model and seed; underlined: tied."
+    return Table(caption, ("curve", "scale", "w", *map(_heading, columns)), tuple(rows))
+
+
+def speed_table(results: Results) -> Table:
+    """Latency per image, its ratio to unguided sampling, and memory of every cost class and batch size."""
+    rows = []
+    for row in speed_rows(results):
+        label = f"{row['method']}, {row.get('sampler')}, {row.get('steps')} steps, {row['dtype']}"
+        label += "" if row["batched"] else ", two passes"
+        scale = 1e3 / int(str(row["batch_size"]))
+        times = [_milliseconds(row[name], scale) for name in ("latency_p50_s", "latency_p90_s", "latency_max_s")]
+        if not row["measured"]:
+            times = ["not measured (emulated)", "", ""]
+        rest = (_short(row["images_per_s"]), _short(row["ratio_to_unguided"]))
+        memory = [_short(row[name], 1e-6) for name in ("weights_memory_bytes", "activation_memory_bytes")]
+        texts = (label, str(row["batch_size"]), _short(row["nfe"]), *times, *rest, *memory)
+        rows.append(tuple(Text(text) for text in texts))
+    header = ("cost class", "batch", "NFE", "ms per image, median", "90 %", "max", "images/s", "ratio to unguided")
+    return Table("Latency and memory.", (*header, "weights, MB", "activations, MB"), tuple(rows))
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table with its caption below."""
+    marks: dict[str, Callable[[str], str]] = {BEST: lambda t: f"**{t}**", TIED: lambda t: f"<u>{t}</u>", "": str}
+    lines = ["| " + " | ".join(map(_escape_markdown, table.header)) + " |", "|" + " --- |" * len(table.header)]
+    for row in table.rows:
+        lines.append("| " + " | ".join(marks[cell.mark](_escape_markdown(cell.text)) for cell in row) + " |")
+    return "\n".join([*lines, "", table.caption, ""])
+
+
+def to_latex(table: Table) -> str:
+    r"""A `tabular` in `booktabs` style with its caption; needs \usepackage{booktabs}."""
+    marks: dict[str, Callable[[str], str]] = {
+        BEST: lambda t: rf"\textbf{{\boldmath {t}}}",
+        TIED: lambda t: rf"\underline{{{t}}}",
+        "": str,
+    }
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule"]
+    lines += [" & ".join(map(escape_latex, table.header)) + r" \\", r"\midrule"]
+    for above, row in zip((None, *table.rows), table.rows, strict=False):
+        if above is not None and above[0] != row[0] and table.header[0] == "curve":
+            lines.append(r"\addlinespace")
+        lines.append(" & ".join(marks[cell.mark](escape_latex(cell.text)) for cell in row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it stands."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def held_out(results: Results) -> list[Column]:
+    """The columns against the held-out reference, or against none."""
+    return [column for column in results.columns if column.name == column.metric]
+
+
+def with_error(result: Estimate) -> str:
+    """`1.55 ± 0.16`: the value and half of its 95 % interval, to two digits of the error."""
+    if result.interval is None:
+        return f"{result.value:.3g}" if abs(result.value) < 1000 else f"{result.value:.0f}"
+    half = (result.interval[1] - result.interval[0]) / 2
+    digits = max(0, 1 - floor(log10(half)))
+    return f"{result.value:.{digits}f} {PLUS_MINUS} {half:.{digits}f}"
+
+
+def _marked(column: Column, record: CellRecord, found: Verdict | None) -> Text:
+    result = value(column, record)
+    if result is None:
+        return Text("")
+    if found is not None and record.id == found.best.id:
+        return Text(with_error(result), BEST)
+    tied = found is not None and record.id in {other.id for other in found.tied or ()}
+    return Text(with_error(result), TIED if tied else "")
+
+
+def _scale_texts(arm: Arm, scale: float) -> tuple[Text, Text]:
+    return Text(number(scale)), Text(number(round(scale - 1, 9)) if arm.axis == "guidance_scale" else "")
+
+
+def _heading(column: Column) -> str:
+    return f"{column.label} " + ("\N{DOWNWARDS ARROW}" if column.entry.lower_is_better else "\N{UPWARDS ARROW}")
+
+
+def _milliseconds(seconds: object, scale: float) -> str:
+    return "" if seconds is None else f"{float(str(seconds)) * scale:.3g}"
+
+
+def _short(item: object, scale: float = 1.0) -> str:
+    return "" if item is None else f"{float(str(item)) * scale:.3g}"
+
+
+def _escape_markdown(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    return "".join("\\" + character if character in "|*_`[]" else character for character in escaped)
+
+
+_LATEX: Mapping[str, str] = {
+    "\\": r"\textbackslash{}",
+    **{character: "\\" + character for character in "{}$&#%_"},
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\n": " ",
+    PLUS_MINUS: r"$\pm$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    "\N{UPWARDS ARROW}": r"$\uparrow$",
+}

@@ -1,0 +1,91 @@
+"""What a worker process does: draw one block of a cell, keep its features, and score cells that are complete.
+
+A worker runs one thread on a CPU: one process per core is faster than one process with several threads, and the bits
+of a block then do not depend on the number of cores.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cfgbench import gallery, guidance, health, noise, precision, sampling, scoring
+from cfgbench.cell import Cell, ModelRef, canonical_json
+from cfgbench.encoders import Encoded
+from cfgbench.models import Model
+from cfgbench.plan import Task
+from cfgbench.registry import ENCODERS, MODELS, resolve
+from cfgbench.store import Store
+
+
+def ready() -> bool:
+    """Set the arithmetic of a worker process up; the pool calls it before anything else."""
+    torch.set_num_threads(1)
+    return True
+
+
+def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
+    """Draw samples start .. start + block size of a cell and write their block; returns how many."""
+    indices = range(start, start + task.block_size)
+    parts = [
+        _draw(task, indices[first : first + task.batch_size], folder, device)
+        for first in range(0, len(indices), task.batch_size)
+    ]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    arrays["batch_size"] = np.array(task.batch_size)
+    Store(folder).write_block(task.cell.id, start, arrays)
+    return len(indices)
+
+
+def score_cell(task: Task, folder: Path, device: str) -> bool:
+    """Score a cell and write its record; False if a block turned out to be missing or damaged."""
+    return scoring.score(task, Store(folder), device) is not None
+
+
+def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) -> sampling.Batch:
+    """The batch of a cell for these labels (n,), its model loaded."""
+    model = load_model(cell.model, cell.dtype, device)
+    dtype = precision.TORCH[cell.dtype]
+    default_state = torch.float64 if dtype == torch.float64 else torch.float32
+    state = precision.TORCH[cell.sampler.state_dtype] if cell.sampler.state_dtype else default_state
+    labels_tensor = torch.from_numpy(labels).to(device)
+    return sampling.Batch(model, cell.sampler, model.conditions(labels), labels_tensor, dtype, state, batched)
+
+
+def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
+    """A model in a dtype, loaded once; the last two stay in memory."""
+    return _load(reference.name, canonical_json(reference.parameters), dtype, device)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
+    model: Model = resolve(MODELS[name].target)(**json.loads(parameters), device=device)
+    precision.apply(model.networks, dtype)
+    return model
+
+
+def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np.ndarray]:
+    cell = task.cell
+    labels = noise.labels(indices, task.num_classes)
+    batch = prepare(cell, labels, device)
+    with precision.switches(cell.dtype):
+        latents, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+        samples = batch.model.decode(latents)
+    if indices.start == 0:
+        gallery.write(Store(folder), cell.id, samples)
+    encoded = _encode(task, samples, labels)
+    return {
+        **{name: value for name, value in encoded._asdict().items() if value is not None},
+        **health.examine(latents.float().cpu().numpy(), samples),
+        "labels": labels,
+        "pixels": health.pixel_hashes(samples),
+        "nfe": np.full(len(labels), counts.nfe),
+        "classifier_passes": np.full(len(labels), counts.classifier),
+    }
+
+
+def _encode(task: Task, samples: np.ndarray, labels: np.ndarray) -> Encoded:
+    encoded: Encoded = resolve(ENCODERS[task.encoder].target)(samples, labels, task.cell.model.parameters)
+    return encoded
