@@ -23,12 +23,12 @@ def answer_lines(results: Results) -> tuple[str, str, str]:
         return (
             f"Best scale: no scores yet ({state})",
             "Against unguided: no scores yet",
-            _cost_line(results, None, None),
+            _cost_line(results, None),
         )
     return (
         _best_line(results, arm, columns),
         _gain_line(results, arm, columns, found.best),
-        _cost_line(results, arm, found.best),
+        _cost_line(results, arm),
     )
 
 
@@ -64,7 +64,7 @@ def _best_part(arm: Arm, column: Column, found: Verdict, first: bool) -> str:
     others = [record for record in found.tied or () if record.id != found.best.id]
     if others:
         facts.append("tied: " + ", ".join(number(arm.scale_of(record)) for record in found.tied or ()))
-    elif found.tied is not None:
+    elif found.tied is not None and len(arm.points) > 1:
         facts.append("no other tied")
     if len(arm.points) > 1 and at_edge(arm, found.best):
         facts.append("unresolved: the edge of the grid")
@@ -90,24 +90,24 @@ def _signed(gap: Estimate) -> str:
     return ("" if text.startswith("-") else "+") + text + (" (within noise)" if noise else "")
 
 
-def _cost_line(results: Results, arm: Arm | None, best: CellRecord | None) -> str:
-    parts = [] if arm is None or best is None else list(_costs(results, arm, best))
+def _cost_line(results: Results, arm: Arm | None) -> str:
+    parts = [] if arm is None else list(_costs(results, arm))
     return "Cost: " + ("; ".join(parts) if parts else "not measured")
 
 
-def _costs(results: Results, arm: Arm, best: CellRecord) -> Iterator[str]:
-    """The main arm's cost, then those of the other methods at the same model, sampler, steps, dtype and seed."""
-    unguided = results.unguided(best.cell)
+def _costs(results: Results, arm: Arm) -> Iterator[str]:
+    """The main arm's cost, then those of the other methods at the same sampler, steps, dtype and seed."""
     rivals = [other for other in results.arms if other.method != arm.method and len(other.points) > 1]
-    same = {key: item for key, item in arm.fields.items() if key in ("model", "sampler", "steps", "dtype", "seed")}
+    same = {key: item for key, item in arm.fields.items() if key in ("sampler", "steps", "dtype", "seed")}
     for one in (arm, *(other for other in rivals if same.items() <= other.fields.items())):
         record = next((r for r in one.records if r.cell.guidance.method == one.method), None)
         if record is not None:
-            yield f"{METHODS[one.method].label}: " + ", ".join(_cost_parts(results, record, unguided))
+            yield f"{METHODS[one.method].label}: " + ", ".join(_cost_parts(results, record))
 
 
-def _cost_parts(results: Results, record: CellRecord, unguided: CellRecord | None) -> Iterator[str]:
+def _cost_parts(results: Results, record: CellRecord) -> Iterator[str]:
     """`2x network passes`, `1.9x seconds per image at batch 100`, `one more network (classifier, 0.3 MB)`."""
+    unguided = results.unguided(record.cell)
     if record.nfe is not None and unguided is not None and unguided.nfe:
         yield f"{record.nfe / unguided.nfe:.3g}x network passes"
     elif record.nfe is not None:

@@ -1,13 +1,13 @@
 """The axes of a grid: from the values written in YAML to checked values, without torch."""
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from cfgbench.errors import InputError, unknown
+from cfgbench.errors import InputError, inside, shown, unknown
 from cfgbench.registry import DTYPES, METHODS, MODELS, SAMPLERS, Parameter
 
 STATE_DTYPES = ("fp64", "fp32", "bf16", "fp16")
@@ -33,7 +33,7 @@ def expand(raw: object, parameter: Parameter, place: str) -> list[Any]:
     if "..." in [value for value in values if isinstance(value, str)]:
         values = _range(values, place)
     several = isinstance(raw, list) or len(values) > 1
-    return [check(value, parameter, f"{place}[{i}]" if several else place) for i, value in enumerate(values)]
+    return [check(value, parameter, inside(place, f"[{i}]") if several else place) for i, value in enumerate(values)]
 
 
 def check(value: Any, parameter: Parameter, place: str) -> Any:
@@ -44,7 +44,7 @@ def check(value: Any, parameter: Parameter, place: str) -> Any:
     if parameter.choices is not None and checked not in parameter.choices:
         if parameter.kind == "str":
             raise unknown(_axis_name(place), value, place, map(str, parameter.choices))
-        raise InputError(f"{place} = {value!r}; allowed: {', '.join(str(c) for c in parameter.choices)}")
+        raise InputError(f"{place} = {shown(value)}; allowed: {', '.join(str(c) for c in parameter.choices)}")
     return checked
 
 
@@ -59,7 +59,7 @@ def parameters(raw: Mapping[str, Any], schema: Mapping[str, Parameter], place: s
     for key, value in raw.items():
         if key not in schema:
             raise unknown("parameter", key, place, schema or {"(none)"})
-        checked = check(value, schema[key], f"{place}.{key}")
+        checked = check(value, schema[key], inside(place, f".{key}"))
         if checked != schema[key].default:
             result[key] = checked
     return result
@@ -79,12 +79,12 @@ def sigma_interval(value: Any, levels: np.ndarray, steps: int, place: str) -> tu
     if unit == "sigma":
         low, high = first or 0.0, last
         if high is not None and not low < high:
-            raise InputError(f"{place} = {value!r}; sigma_lo must be below sigma_hi")
+            raise InputError(f"{place} = {shown(value)}; sigma_lo must be below sigma_hi")
         return low, high
     scale = 1 if unit == "fraction" else steps
     begin, end = (0.0 if first is None else first / scale), (1.0 if last is None else last / scale)
     if not 0 <= begin < end <= 1:
-        raise InputError(f"{place} = {value!r}; need 0 <= from < to <= {scale}")
+        raise InputError(f"{place} = {shown(value)}; need 0 <= from < to <= {scale}")
     return _sigma_at(end, levels) or 0.0, _sigma_at(begin, levels)
 
 
@@ -100,14 +100,15 @@ def _sigma_at(fraction: float, levels: np.ndarray) -> float | None:
 
 def _single_item(value: Any, place: str) -> tuple[str, Any]:
     if not isinstance(value, Mapping) or len(value) != 1:
-        raise InputError(f"{place} = {value!r}; write [sigma_lo, sigma_hi], {{fraction: [a, b]}} or {{step: [i, j]}}")
+        allowed = "[sigma_lo, sigma_hi], {fraction: [a, b]} or {step: [i, j]}"
+        raise InputError(f"{place} = {shown(value)}; write {allowed}")
     return next(iter(value.items()))
 
 
 def _pair(pair: Any, place: str) -> tuple[float | None, float | None]:
     ok = isinstance(pair, list | tuple) and len(pair) == 2
     if not ok or not all(item is None or (_is_number(item) and item >= 0) for item in pair):
-        raise InputError(f"{place} = {pair!r}; an interval is two numbers >= 0, or null for an open end")
+        raise InputError(f"{place} = {shown(pair)}; an interval is two numbers >= 0, or null for an open end")
     return pair[0], pair[1]
 
 
@@ -127,7 +128,7 @@ def _parse(text: str, place: str) -> object:
     try:
         number = float(text)
     except ValueError:
-        raise InputError(f"{place}: {text!r} is not a number; a range is written 1, 1.1, ..., 2") from None
+        raise InputError(f"{place}: {shown(text)} is not a number; a range is written 1, 1.1, ..., 2") from None
     return int(number) if number.is_integer() else number
 
 
@@ -147,19 +148,23 @@ def _range(values: list[Any], place: str) -> list[Any]:
 
 def _between(first: Decimal, second: Decimal, last: Decimal, place: str) -> list[float | int]:
     step = second - first
-    if not all(v.is_finite() and abs(v) < MAX_RANGE for v in (first, second, last)):
-        raise InputError(f"{place}: a range has finite ends")
-    if step == 0 or (last - second) / step <= 0 or (last - second) % step != 0:
+    if not all(abs(v) < MAX_RANGE for v in (first, second, last)):
+        raise InputError(f"{place}: the numbers of a range are below {MAX_RANGE:,}")
+    if step == 0 or (last - second) / step <= 0:
+        raise InputError(f"{place}: steps of {step} from {second} do not reach {last}")
+    if (last - second) / step > MAX_VALUES:
+        raise InputError(f"{place}: the range has more than {MAX_VALUES} values")
+    if (last - second) % step != 0:
         raise InputError(f"{place}: steps of {step} from {second} do not reach {last}")
     count = int((last - second) / step)
-    if count > MAX_VALUES:
-        raise InputError(f"{place}: the range has {count} values; at most {MAX_VALUES}")
     inner = [second + step * k for k in range(1, count)]
     return [int(v) if v == v.to_integral_value() else float(v) for v in inner]
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a finite number that a float can hold."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def _check_number(value: Any, parameter: Parameter, place: str) -> float | int:
@@ -168,30 +173,31 @@ def _check_number(value: Any, parameter: Parameter, place: str) -> float | int:
     kind = "a whole number" if parameter.kind == "int" else "a number"
     allowed = " ".join([kind, " and ".join(limits)]).strip()
     whole = _is_number(value) and (isinstance(value, int) or value.is_integer())
-    if not _is_number(value) or (parameter.kind == "int" and not whole) or value in (float("inf"), float("-inf")):
-        raise InputError(f"{place} = {value!r}; needs {allowed}")
+    if not _is_number(value) or (parameter.kind == "int" and not whole):
+        raise InputError(f"{place} = {shown(value)}; needs {allowed}")
     low, high = parameter.minimum, parameter.maximum
-    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
-        raise InputError(f"{place} = {value!r}; needs {allowed}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise InputError(f"{place} = {shown(value)}; needs {allowed}")
     return int(value) if parameter.kind == "int" else float(value)
 
 
 def _check_bool(value: Any, parameter: Parameter, place: str) -> bool:
     if not isinstance(value, bool):
-        raise InputError(f"{place} = {value!r}; needs true or false")
+        raise InputError(f"{place} = {shown(value)}; needs true or false")
     return value
 
 
 def _check_str(value: Any, parameter: Parameter, place: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{place} = {value!r}; needs a name, one of: {', '.join(map(str, parameter.choices or ()))}")
+        names = ", ".join(map(str, parameter.choices or ()))
+        raise InputError(f"{place} = {shown(value)}; needs a name, one of: {names}")
     return value
 
 
 def _check_model(value: Any, parameter: Parameter, place: str) -> dict[str, Any]:
     body = {"name": value} if isinstance(value, str) else value
     if not isinstance(body, dict) or not isinstance(body.get("name"), str):
-        raise InputError(f"{place} = {value!r}; a model is a name or {{name: ..., parameter: value}}")
+        raise InputError(f"{place} = {shown(value)}; a model is a name or {{name: ..., parameter: value}}")
     if body["name"] not in MODELS:
         raise unknown("model", body["name"], place, MODELS)
     return body

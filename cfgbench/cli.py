@@ -4,6 +4,8 @@ Exit codes: 0 done, 1 some cells failed, 2 bad input, 130 and 143 interrupted (w
 """
 
 import argparse
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
     except InputError as error:
         print(f"cfgbench: {error}", file=sys.stderr)
         return 2
@@ -28,9 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"\ncfgbench: stopped by {name}; what is finished is kept, run the same command to go on"
         print(text, file=sys.stderr)
         return 143 if interrupt.args else 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # `| head` has read enough; nor shall Python's last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"cfgbench: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     return code
 
 
@@ -52,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
 
     made = plan.plan(experiment.load(options.experiment, options.overrides))
     folder = _folder(made.experiment.name, options)
-    device = options.device or ("cuda" if machine.has_cuda() else "cpu")
+    device = _device(options.device, machine.has_cuda())
     workers = options.workers or (1 if device.startswith("cuda") else machine.cores())
     for note in made.notes:
         print(note, file=sys.stderr)
@@ -66,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     report.build(folder)
     print(overview.outcome(outcome, folder), file=sys.stderr)
     print(report.answer(folder))
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed or outcome.untimed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -87,6 +93,16 @@ def _train(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error)) from None
     return 0
+
+
+def _device(given: str | None, has_cuda: bool) -> str:
+    if given is None:
+        return "cuda" if has_cuda else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", given):
+        raise InputError(f"--device {given!r}; allowed: cpu, cuda, cuda:N")
+    if given != "cpu" and not has_cuda:
+        raise InputError(f"--device {given!r}: this machine shows no CUDA device; allowed: cpu")
+    return given
 
 
 def _folder(name: str, options: argparse.Namespace) -> Path:

@@ -60,7 +60,8 @@ def title(cell: Cell) -> str:
     rest = {k: v for k, v in cell.guidance.parameters.items() if not k.endswith("_scale")}
     parts += [f"{key}={number(value)}" for key, value in rest.items()]
     if cell.diffusion is not None:
-        parts += [f"{cell.diffusion.sampler}-{cell.diffusion.steps}", cell.dtype]
+        state = f"/{cell.diffusion.state_dtype}" if cell.diffusion.state_dtype else ""
+        parts += [f"{cell.diffusion.sampler}-{cell.diffusion.steps}", cell.dtype + state]
     return " ".join(parts) + (f" seed {cell.seed}" if cell.seed else "")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class InputError(Exception):
@@ -11,6 +12,24 @@ class InputError(Exception):
 def unknown(kind: str, value: object, place: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest legal name."""
     names = sorted(allowed)
-    near = get_close_matches(str(value), names, n=1, cutoff=0.6)
+    near = get_close_matches(str(value)[:100], names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {kind} {value!r} at {place}; {hint}allowed: {', '.join(names)}")
+    return InputError(f"unknown {kind} {shown(value)} at {place}; {hint}allowed: {', '.join(names)}")
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: short, on one line, whatever it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # a whole number of more digits than Python writes out
+        return f"a {type(value).__name__} too long to show"
+
+
+def inside(place: str, part: str) -> str:
+    """`sweeps[0].model.steps in x.yaml` from `sweeps[0].model in x.yaml` and `.steps`."""
+    field, separator, file = place.partition(" in ")
+    return f"{field}{part}{separator}{file}"
+
+
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 80

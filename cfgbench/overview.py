@@ -36,4 +36,6 @@ def outcome(outcome: Outcome, folder: Path) -> str:
             f"\n{len(outcome.failed)} cells failed; the traceback is in the field `error` of "
             f"{folder}/records/{outcome.failed[0]}.json; run the same command to try them again"
         )
+    for reason in outcome.untimed:
+        text += f"\nnot timed: {reason}"
     return text

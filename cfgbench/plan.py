@@ -6,11 +6,14 @@ curve shares one unguided cell and a scale that is off costs one pass.
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cfgbench import axes, machine
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, digest
@@ -20,6 +23,7 @@ from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SA
 
 NUM_GROUPS = 20  # statistical groups of the delete-group jackknife
 BLOCK = 100  # samples in a storage block, rounded to whole rounds of labels
+MAX_CELLS = 100_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,13 @@ class Task:
     def starts(self) -> range:
         """First sample index of each block."""
         return range(0, self.num_samples, self.block_size)
+
+    @property
+    def origin(self) -> str:
+        """Names what a block's content depends on beside its cell and its first sample."""
+        files = ENCODERS[self.encoder].files
+        weights = {name: file_digest(file) for name, file in resolve(files)().items()} if files else {}
+        return digest([self.block_size, self.batch_size, self.encoder, weights])
 
     @property
     def digest(self) -> str:
@@ -107,20 +118,24 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
     order = [key for key in ("model", *merged) if key in known and key != "method"]
     order = list(dict.fromkeys(order))
     values = [axes.expand(merged[key], known[key], where[key]) for key in order]
+    points = math.prod(map(len, values))
+    if points > MAX_CELLS:
+        raise InputError(f"{where['model']}: the axes of this sweep make {points:,} cells; at most {MAX_CELLS:,}")
     for point in itertools.product(*values):
         yield _cell(method, dict(zip(order, point, strict=True)), where, notes)
 
 
 def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
-    body = point.pop("model")
-    diffusion = _diffusion(point, where)
+    name, parameters = _model_parameters(point.pop("model"), where["model"])
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
-    _check_dtype(dtype, body["name"], where.get("dtype", where["model"]))
-    _check_needs(method, body["name"], where.get("method", where["model"]))
+    diffusion = _diffusion(point, dtype, where)
+    _check_dtype(dtype, name, where.get("dtype", where["model"]))
+    _check_needs(method, name, where.get("method", where["model"]))
     if point.get("interval") is not None:
-        point["interval"] = _interval(point["interval"], body, diffusion.steps, where["interval"], notes)
+        levels = resolve(MODELS[name].noise_levels)(**parameters)
+        point["interval"] = _interval(point["interval"], levels, name, diffusion.steps, where["interval"], notes)
     guidance = canonical(method, point)
-    model = _model(body, guidance.method, where["model"])
+    model = _model(name, parameters, guidance.method, where["model"])
     return Cell(model=model, guidance=guidance, diffusion=diffusion, dtype=dtype, seed=seed)
 
 
@@ -141,16 +156,19 @@ def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
     return Guidance(method=method, parameters=given)
 
 
-def _model(body: dict[str, Any], method: str, place: str) -> ModelRef:
-    """The model with the digest of the weights that this method consults."""
-    entry = MODELS[body["name"]]
+def _model_parameters(body: Mapping[str, Any], place: str) -> tuple[str, dict[str, Any]]:
+    """A model's name and its checked parameters, without those at their defaults."""
     given = {key: value for key, value in body.items() if key != "name"}
-    parameters = axes.parameters(given, entry.parameters, place)
+    return body["name"], axes.parameters(given, MODELS[body["name"]].parameters, place)
+
+
+def _model(name: str, parameters: dict[str, Any], method: str, place: str) -> ModelRef:
+    """The model with the digest of the weights that this method consults."""
     try:
-        files = weight_files(body["name"], parameters, method)
+        files = weight_files(name, parameters, method)
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
-    return ModelRef(name=body["name"], parameters=parameters, digest=_files_digest(files) if files else None)
+    return ModelRef(name=name, parameters=parameters, digest=_files_digest(files) if files else None)
 
 
 def weight_files(model: str, parameters: Mapping[str, Any], method: str) -> dict[str, Path]:
@@ -176,14 +194,16 @@ def file_digest(file: Path) -> str:
         raise InputError(f"missing weights {file}; `cfgbench train digits` makes those of the digits testbed") from None
 
 
-def _diffusion(point: dict[str, Any], where: dict[str, str]) -> Diffusion:
+def _diffusion(point: dict[str, Any], dtype: str, where: dict[str, str]) -> Diffusion:
     sampler, steps, eta = point.pop("sampler"), point.pop("steps"), point.pop("eta", 0.0)
     entry = SAMPLERS[sampler]
     if steps < entry.minimum_steps:
         raise InputError(f"{where['steps']} = {steps}; {sampler} needs at least {entry.minimum_steps} steps")
     if eta and not entry.eta:
         raise InputError(f"{where['eta']} = {eta}; sampler {sampler} has no eta, only ddim has")
-    return Diffusion(sampler=sampler, steps=steps, eta=eta, state_dtype=point.pop("state_dtype", None))
+    state_dtype = point.pop("state_dtype", None)
+    usual = "fp64" if dtype == "fp64" else "fp32"
+    return Diffusion(sampler=sampler, steps=steps, eta=eta, state_dtype=None if state_dtype == usual else state_dtype)
 
 
 def _check_dtype(dtype: str, model: str, place: str) -> None:
@@ -202,17 +222,13 @@ def _check_needs(method: str, model: str, place: str) -> None:
 
 
 def _interval(
-    value: Any, body: Mapping[str, Any], steps: int, place: str, notes: list[str]
+    value: Any, levels: np.ndarray, model: str, steps: int, place: str, notes: list[str]
 ) -> tuple[float | None, ...] | None:
-    given = {key: item for key, item in body.items() if key != "name"}
-    levels = resolve(MODELS[body["name"]].noise_levels)(**given)
     low, high = axes.sigma_interval(value, levels, steps, place)
     if low == 0 and high is None:
         return None
     if isinstance(value, dict) and "sigma" not in value:
-        notes.append(
-            f"interval {value} at {steps} steps of {body['name']} is sigma ({low:g}, {high or float('inf'):g}]"
-        )
+        notes.append(f"interval {value} at {steps} steps of {model} is sigma ({low:g}, {high or float('inf'):g}]")
     return (low, high)
 
 

@@ -7,13 +7,16 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
+from contextlib import contextmanager
+from multiprocessing import connection, forkserver
 from typing import NamedTuple
 
+from cfgbench.errors import InputError
 from cfgbench.registry import resolve
 
 MAX_LOSSES = 3  # how often a job may take its worker with it before it counts as failed
@@ -36,12 +39,17 @@ class Done(NamedTuple):
     error: BaseException | None
 
 
+class JobError(Exception):
+    """The traceback of what a job raised: text, since not every exception survives the way between processes."""
+
+
 class LocalPool:
     """Worker processes on this machine. They start when first needed, and are replaced when one dies."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._executor: ProcessPoolExecutor | None = None
+        self._running: dict[Future[object], Job] = {}
         self._losses: Counter[tuple[str, int]] = Counter()
 
     def run(self, queue: deque[Job]) -> Iterator[Done]:
@@ -49,15 +57,14 @@ class LocalPool:
 
         Jobs that were running when a worker died run again one by one, so that the one to blame is found out.
         """
-        running: dict[Future[object], Job] = {}
         suspects: list[Job] = []
-        while queue or suspects or running:
-            while (suspects or queue) and len(running) < (1 if suspects else 2 * self.workers):
+        while queue or suspects or self._running:
+            while (suspects or queue) and len(self._running) < self._room(suspects):
                 job = suspects.pop() if suspects else queue.popleft()
-                running[self._submit(job)] = job
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                self._running[self._submit(job)] = job
+            finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in finished:
-                job = running.pop(future)
+                job = self._running.pop(future)
                 if not isinstance(future.exception(), BrokenProcessPool):
                     yield _done(job, future)
                 elif self._is_to_blame(job):
@@ -66,13 +73,25 @@ class LocalPool:
                     suspects.append(job)
 
     def close(self) -> None:
-        """Wait for the jobs that are running; drop those that are not."""
+        """End the workers, and with them whatever still runs: a run that is stopped does not wait for its blocks."""
+        if self._running:
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self._shut_down()
+        self._running.clear()
+
+    def _room(self, suspects: list[Job]) -> int:
+        """How many jobs may run at once: a suspect runs alone."""
+        suspected = bool(suspects) or any(self._losses[job.key] for job in self._running.values())
+        return 1 if suspected else 2 * self.workers
+
+    def _shut_down(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
         self._executor = None
 
     def _is_to_blame(self, job: Job) -> bool:
-        self.close()
+        self._shut_down()
         self._losses[job.key] += 1
         return self._losses[job.key] >= MAX_LOSSES
 
@@ -88,19 +107,38 @@ class LocalPool:
 
 
 def _executor(workers: int) -> ProcessPoolExecutor:
-    """Workers of one thread each, forked where possible from a server that has imported torch once."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
+    """Workers of one thread each, forked from a server that has imported torch once."""
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cfgbench.worker"])
-    saved = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by numpy and torch when they load
+    with _environment(dict.fromkeys(_THREADS, "1")), _deaf_to_interrupts():  # read by numpy and torch when they load
+        forkserver.ensure_running()
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
+    executor.submit(_call, "cfgbench.worker:ready", ()).result()
+    return executor
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    saved = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
-        executor.submit(_call, "cfgbench.worker:ready", ()).result()
+        yield
     finally:
         for name, value in saved.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    return executor
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What starts in here ignores Ctrl-C from its first instruction on: its parent decides."""
+    if threading.current_thread() is not threading.main_thread():  # only that one sets signals, and gets them
+        yield
+        return
+    saved = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, saved)
 
 
 def _initialise() -> None:
@@ -118,7 +156,12 @@ def _leave_with_parent() -> None:
 
 
 def _call(target: str, arguments: tuple[object, ...]) -> object:
-    return resolve(target)(*arguments)
+    try:
+        return resolve(target)(*arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        raise JobError("".join(traceback.format_exception(error))) from None
 
 
 def _done(job: Job, future: Future[object]) -> Done:

@@ -123,7 +123,7 @@ def _counted(item: tuple[Cell, int], device: str) -> tuple[sampling.Counts, int]
     batch = worker.prepare(cell, noise.labels(range(1), num_classes), device)
     with FlopCounterMode(display=False) as counter:
         _, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, range(1))
-    return counts, int(counter.get_total_flops())  # type: ignore[no-untyped-call]
+    return counts, int(counter.get_total_flops())
 
 
 def _now(device: str) -> float:
@@ -152,12 +152,16 @@ def _memory(device: str) -> Iterator[Callable[[], tuple[int, int, int | None] | 
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
-        peak = lambda: torch.cuda.max_memory_allocated(device)  # noqa: E731
-        yield lambda: (peak(), peak() - held, torch.cuda.max_memory_reserved(device))
+        yield lambda: _allocated(device, held)
         return
     reset = _reset_peak()
     held = _resident("VmRSS") if reset else 0
     yield lambda: (_resident("VmHWM"), _resident("VmHWM") - held, None) if reset else None
+
+
+def _allocated(device: str, held: int) -> tuple[int, int, int]:
+    peak = torch.cuda.max_memory_allocated(device)
+    return peak, peak - held, torch.cuda.max_memory_reserved(device)
 
 
 def _reset_peak() -> bool:

@@ -84,6 +84,7 @@ class CellRecord(_Record):
     absent: tuple[Absent, ...] = ()
     health: Health = Health()
     pixels: str | None = None  # digest of the first block's samples, to spot axes without effect
+    pairing: dict[int, str] = {}  # of samples made elsewhere: which items the first N are; equal ones are paired
     notes: tuple[str, ...] = ()
     error: str | None = None  # traceback of a failed cell
     machine: Machine

@@ -88,6 +88,7 @@ class Encoder:
     target: str
     provides: tuple[str, ...]
     files: str | None  # target of a function () -> {what it provides: weight file}
+    images: tuple[int, int | None, int | None] | None = None  # channels, height, width it reads; None is any
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,7 @@ MODELS: dict[str, Model] = {
             "training_steps": Parameter("int", 800, choices=(100, 200, 400, 800, 1600)),
             "training_seed": Parameter("int", 0, choices=(0, 1, 2)),
             "attention": Parameter("bool", False, doc="the variant with self-attention"),
-            "weak_steps": Parameter(
-                "int", None, choices=(100, 200, 400), optional=True, doc="early snapshot as weak model"
-            ),
+            "weak_steps": Parameter("int", None, choices=(100, 200, 400), optional=True, doc="early snapshot as weak"),
         },
         num_classes=10,
         files="cfgbench.digits_data:network_files",
@@ -225,7 +224,10 @@ METRICS: dict[str, Metric] = {
 ENCODERS: dict[str, Encoder] = {
     "gaussians": Encoder("cfgbench.encoders:gaussians", ("features", "log_probs"), None),
     "digits": Encoder(
-        "cfgbench.encoders:digits", ("features", "log_probs", "clip_scores"), "cfgbench.digits_data:encoder_files"
+        "cfgbench.encoders:digits",
+        ("features", "log_probs", "clip_scores"),
+        "cfgbench.digits_data:encoder_files",
+        images=(1, 8, 8),
     ),
 }
 

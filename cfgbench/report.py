@@ -50,7 +50,7 @@ def summary(results: Results, tables: dict[str, text.Table], figures: Sequence[P
         short = len(table.rows) <= MAX_ROWS
         lines.append(text.to_markdown(table) if short else f"{len(table.rows)} rows: [{name}.md]({name}.md)\n")
     lines += ["## Figures", "", *_figure_links(results.folder, figures), ""]
-    lines += ["## Notes", "", *(f"- {_prose(note)}" for note in _notes(results)), ""]
+    lines += ["## Notes", "", *(f"- {_prose(note)}" for note in list(_notes(results)) or ["none"]), ""]
     lines += ["## Provenance", "", *(f"- {_prose(line)}" for line in _provenance(results)), ""]
     return "\n".join(lines)
 

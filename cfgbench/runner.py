@@ -5,7 +5,7 @@ recorded with its traceback and does not stop the others.
 """
 
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Protocol
 
 from cfgbench import machine
 from cfgbench.cell import Cell, digest
+from cfgbench.errors import InputError
 from cfgbench.experiment import Profile
 from cfgbench.plan import Plan, Task
-from cfgbench.pool import Done, Job, LocalPool
+from cfgbench.pool import Done, Job, JobError, LocalPool
 from cfgbench.records import CellRecord, PlanRecord
 from cfgbench.store import Store
 
+MAX_REDRAWS = 3  # how often a cell's blocks may turn out damaged before it counts as failed
 SCORE = -1  # in a job's key, where a block's job has the block's first sample
 
 
@@ -49,6 +51,7 @@ class Outcome:
     computed: int = 0
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
+    untimed: tuple[str, ...] = ()  # why cost classes could not be timed
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
@@ -57,14 +60,14 @@ def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
     with store.locked():
         todo = [task for task in plan.tasks if not is_finished(task, store)]
         pool = LocalPool(options.workers)
-        store.write_record(plan_record(plan, ()))
+        store.write_record(plan_record(plan, _speeds(plan, store, options)))
         try:
             outcome = _cells(todo, store, pool, options, progress)
-            speeds = _speed(plan, store, pool, options, progress)
+            untimed = _speed(plan, store, pool, options, progress)
         finally:
             pool.close()
-        store.write_record(plan_record(plan, speeds))
-    return replace(outcome, skipped=len(plan.tasks) - len(todo))
+        store.write_record(plan_record(plan, _speeds(plan, store, options)))
+    return replace(outcome, skipped=len(plan.tasks) - len(todo), untimed=tuple(untimed))
 
 
 def is_finished(task: Task, store: Store) -> bool:
@@ -117,10 +120,16 @@ class _Work:
         self.samples_done = sum(task.num_samples for task in todo) - left
         self.records: list[CellRecord] = []  # finished since last looked at
         self._failed: set[str] = set()
+        self._redraws: Counter[str] = Counter()
 
     def take(self, done: Done) -> int:
-        """Note what became of a job and queue what follows; returns how many samples it drew."""
+        """Note what became of a job and queue what follows; returns how many samples it drew.
+
+        Raises InputError for what would fail every cell, such as a full disk.
+        """
         cell, start = done.key
+        if isinstance(done.error, InputError):
+            raise done.error
         if cell in self._failed:
             return 0
         if done.error is not None:
@@ -139,13 +148,18 @@ class _Work:
         if record is not None:
             self.records.append(record)
             return
+        self._redraws[cell] += 1
+        if self._redraws[cell] > MAX_REDRAWS:
+            self._fail(cell, RuntimeError("its blocks were damaged each time they were read; is the disk sound?"))
+            return
         self.missing[cell] = self._missing(self.tasks[cell]) or set(self.tasks[cell].starts)
         self.queue.extendleft(self._block(cell, start) for start in sorted(self.missing[cell], reverse=True))
 
     def _fail(self, cell: str, error: BaseException) -> None:
         self._failed.add(cell)
-        for job in [job for job in self.queue if job.key[0] == cell]:
-            self.queue.remove(job)
+        others = [job for job in self.queue if job.key[0] != cell]
+        self.queue.clear()
+        self.queue.extend(others)
         record = failure(self.tasks[cell], error, self.options.device)
         self.store.write_record(record)
         self.records.append(record)
@@ -172,31 +186,47 @@ def failure(task: Task, error: BaseException, device: str) -> CellRecord:
         num_classes=task.num_classes,
         block_size=task.block_size,
         batch_size=task.batch_size,
-        error="".join(traceback.format_exception(error)),
+        error=str(error) if isinstance(error, JobError) else "".join(traceback.format_exception(error)),
         machine=machine.describe(device, threads=1),
     )
 
 
 def _speed(plan: Plan, store: Store, pool: LocalPool, options: Options, progress: Progress) -> list[str]:
-    """Time the cost classes that have no record on this machine, one model after the other; ids in plan order."""
-    profile = plan.experiment.profile
-    if profile is None or not options.profile:
-        return []
-    classes = {speed_id(task.cell.cost_class, profile, options.device): task for task in reversed(plan.tasks)}
-    ids = list(reversed(classes))
-    groups: dict[str, list[tuple[Cell, int]]] = {}
-    for identity in ids:
-        task = classes[identity]
-        if store.speed(identity) is None and is_finished(task, store):
-            key = f"{task.cell.model.label} {task.cell.dtype}"
-            groups.setdefault(key, []).append((task.cell, task.num_classes))
-    for number, group in enumerate(groups.values(), 1):
+    """Time the cost classes that have no record on this machine, one model after the other; why some could not be."""
+    untimed = []
+    groups = _to_time(plan, store, options)
+    for number, group in enumerate(groups, 1):
         progress.stage(f"timing {len(group)} cost classes of {group[0][0].model.label} ({number}/{len(groups)})")
-        arguments = (group, profile, options.folder, options.device, options.threads)
+        arguments = (group, plan.experiment.profile, options.folder, options.device, options.threads)
         for done in pool.run(deque([Job(("speed", number), "cfgbench.profiling:measure", arguments)])):
-            if done.error is not None:
+            if isinstance(done.error, InputError):
                 raise done.error
-    return [identity for identity in ids if store.speed(identity) is not None]
+            if done.error is not None:
+                untimed.append(f"{group[0][0].model.label}: {done.error}".strip())
+    return untimed
+
+
+def _to_time(plan: Plan, store: Store, options: Options) -> list[list[tuple[Cell, int]]]:
+    """The first finished cell, and its number of classes, of each cost class without a record; by model and dtype."""
+    timed = set(_speeds(plan, store, options))
+    groups: dict[str, list[tuple[Cell, int]]] = {}
+    for task in plan.tasks if options.profile else ():
+        identity = _speed_id(plan, task, options)
+        if identity is not None and identity not in timed and is_finished(task, store):
+            timed.add(identity)
+            groups.setdefault(f"{task.cell.model.label} {task.cell.dtype}", []).append((task.cell, task.num_classes))
+    return list(groups.values())
+
+
+def _speeds(plan: Plan, store: Store, options: Options) -> list[str]:
+    """Ids of the speed records that are there, in plan order."""
+    ids = dict.fromkeys(_speed_id(plan, task, options) for task in plan.tasks)
+    return [identity for identity in ids if identity is not None and store.speed(identity) is not None]
+
+
+def _speed_id(plan: Plan, task: Task, options: Options) -> str | None:
+    profile = plan.experiment.profile
+    return None if profile is None else speed_id(task.cell.cost_class, profile, options.device)
 
 
 def speed_id(cost_class: str, profile: Profile, device: str) -> str:

@@ -118,7 +118,12 @@ class Step:
         scaled = trajectory.scheduler.scale_model_input(trajectory.x, self.timestep)
         self.x: Tensor = scaled.to(batch.state_dtype)  # variance-preserving network input
         self.variance: Tensor | None = None  # learned-variance tail of the conditional prediction
-        self._cache: dict[tuple[str, str], Tensor] = {}
+        self._cache: dict[tuple[str, str] | int, Tensor] = {}
+
+    @property
+    def level(self) -> Level:
+        """Where the networks are evaluated."""
+        return Level(self.timestep, self.sigma)
 
     @property
     def signal(self) -> float:
@@ -132,14 +137,10 @@ class Step:
     def predict_all(self, *requests: str | Request) -> list[Tensor]:
         """Several predictions, as one network call or one after the other, as the run says; repeats are free."""
         asked = [Request(request) if isinstance(request, str) else request for request in requests]
-        missing = [request for request in asked if self._key(request) not in self._cache]
-        batched = self._batch.batched and len(missing) > 1 and _same_network(missing)
-        fresh = self._together(missing) if batched else [self._one(request) for request in missing]
-        made = {id(request): prediction for request, prediction in zip(missing, fresh, strict=True)}
-        for request, prediction in zip(missing, fresh, strict=True):
-            if (key := self._key(request)) is not None:
-                self._cache[key] = prediction
-        return [made[id(request)] if id(request) in made else self._cached(request) for request in asked]
+        missing = {_key(request): request for request in asked if _key(request) not in self._cache}
+        fresh = dict(zip(missing, self._run(list(missing.values())), strict=True))
+        self._cache |= {key: prediction for key, prediction in fresh.items() if not isinstance(key, int)}
+        return [fresh[key] if (key := _key(request)) in fresh else self._cache[key] for request in asked]
 
     def denoised(self, prediction: Tensor) -> Tensor:
         """The predicted clean latents x_0."""
@@ -160,7 +161,7 @@ class Step:
         self._trajectory.counts.classifier += 1
         with self._batch.watch("classifier"), torch.enable_grad():
             x = self.x.detach().to(self._batch.dtype).requires_grad_(True)
-            log_probs = self._batch.model.class_log_probs(x.view_as(x), self._level())  # no leaf: FLOP counters hook it
+            log_probs = self._batch.model.class_log_probs(x.view_as(x), self.level)  # no leaf: FLOP counters hook it
             chosen = log_probs.gather(1, self.labels[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, x)
         return gradient.to(self._batch.state_dtype)
@@ -170,17 +171,10 @@ class Step:
         values = torch.from_numpy(self._trajectory.step_noise.draw(tuple(self.x.shape[1:])))
         return values.to(self.x.device, self.x.dtype)
 
-    def _level(self) -> Level:
-        return Level(self.timestep, self.sigma)
-
-    def _key(self, request: Request) -> tuple[str, str] | None:
-        plain = isinstance(request.condition, str) and request.patch is None
-        return (request.condition, request.network) if plain else None
-
-    def _cached(self, request: Request) -> Tensor:
-        key = self._key(request)
-        assert key is not None
-        return self._cache[key]
+    def _run(self, requests: list[Request]) -> list[Tensor]:
+        if self._batch.batched and len(requests) > 1 and _same_network(requests):
+            return self._together(requests)
+        return [self._one(request) for request in requests]
 
     def _condition(self, request: Request) -> Condition:
         condition = request.condition
@@ -202,7 +196,7 @@ class Step:
         self._trajectory.counts.nfe += passes
         model = self._batch.model
         with self._batch.watch("denoiser"):
-            output = model.predict(x.to(self._batch.dtype), self._level(), condition, request.network)
+            output = model.predict(x.to(self._batch.dtype), self.level, condition, request.network)
         output = output.to(self._batch.state_dtype)
         if not model.learned_variance:
             return output
@@ -210,6 +204,13 @@ class Step:
         if request.condition == "cond" and request.network == "main":
             self.variance = tail[: len(self.x)]
         return output
+
+
+def _key(request: Request) -> tuple[str, str] | int:
+    """What makes two requests the same: names; an edited embedding or a patch is the same as nothing else."""
+    if isinstance(request.condition, str) and request.patch is None:
+        return (request.condition, request.network)
+    return id(request)
 
 
 def _same_network(requests: list[Request]) -> bool:

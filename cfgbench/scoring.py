@@ -1,6 +1,7 @@
 """Blocks -> scores: joins a cell's features in index order and applies the metrics that were asked for."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +18,7 @@ from cfgbench.store import Store
 def score(task: Task, store: Store, device: str) -> CellRecord | None:
     """Score a task from its blocks and write its record; None, writing nothing, if a block is missing."""
     blocks = [store.block(task.cell.id, start) for start in task.starts]
-    present = [block for block in blocks if block is not None and int(block["batch_size"]) == task.batch_size]
+    present = [block for block in blocks if block is not None and str(block["origin"]) == task.origin]
     if len(present) < len(blocks):
         return None
     arrays = {name: np.concatenate([block[name] for block in present]) for name in present[0] if present[0][name].ndim}
@@ -62,17 +63,25 @@ def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], lis
             reason = "the network that scores this also guided the samples"
             absent.append(Absent(column=request.column, reason=reason))
             continue
-        scores.append(_score(task, request, arrays))
+        scores.append(evaluate(request, samples_of(arrays), reference_of(task, request), task.num_classes))
     return scores, absent
 
 
-def _score(task: Task, request: ScoreRequest, arrays: dict[str, np.ndarray]) -> Score:
-    counts = [n for n in _rungs(task) if n < task.num_samples]
-    nested = {n: _rung(task, request, arrays, n) for n in counts}
-    whole = _rung(task, request, arrays, task.num_samples)
+def evaluate(
+    request: ScoreRequest, samples: Samples, reference: Reference | None, unit: int, whole: int | None = None
+) -> Score:
+    """A score of the first `whole` samples (of all, if not given), and at the nested counts and at all of them.
+
+    `unit` samples in a row share a statistical group: a round of labels, or the images of a prompt.
+    """
+    total = len(samples.features)
+    whole = total if whole is None else whole
+    counts = {*statistics.nested_sizes(whole, unit, NUM_GROUPS), total} - {whole}
+    nested = {n: _rung(request, _first(samples, n), reference, unit) for n in sorted(counts)}
+    rung = _rung(request, _first(samples, whole), reference, unit)
     return Score(
-        value=whole.value,
-        replicates=whole.replicates,
+        value=rung.value,
+        replicates=rung.replicates,
         nested=nested,
         column=request.column,
         metric=request.metric,
@@ -80,31 +89,37 @@ def _score(task: Task, request: ScoreRequest, arrays: dict[str, np.ndarray]) -> 
     )
 
 
-def _rung(task: Task, request: ScoreRequest, arrays: dict[str, np.ndarray], n: int) -> Rung:
-    """A score of the first n samples; without replicates where n is no multiple of groups x classes."""
-    metric = METRICS[request.metric]
-    log_probs, clip_scores = (_first(arrays, name, n) for name in ("log_probs", "clip_scores"))
-    samples = Samples(arrays["features"][:n], arrays["labels"][:n], log_probs, clip_scores)
-    balanced = n % (NUM_GROUPS * task.num_classes) == 0
-    indices = np.arange(n)
-    groups = statistics.groups(indices, task.num_classes, NUM_GROUPS) if balanced else indices % 2
-    result = resolve(metric.target)(samples, _reference(task, request), groups, **metric.parameters)
-    return Rung(value=result.value, replicates=result.replicates if balanced else ())
+def samples_of(arrays: Mapping[str, np.ndarray]) -> Samples:
+    """What metrics read of a cell's joined blocks."""
+    return Samples(arrays["features"], arrays.get("labels"), arrays.get("log_probs"), arrays.get("clip_scores"))
 
 
-def _rungs(task: Task) -> tuple[int, ...]:
-    return statistics.nested_sizes(task.num_samples, task.num_classes, NUM_GROUPS)
-
-
-def _first(arrays: dict[str, np.ndarray], name: str, n: int) -> np.ndarray | None:
-    return arrays[name][:n] if name in arrays else None
-
-
-def _reference(task: Task, request: ScoreRequest) -> Reference | None:
+def reference_of(task: Task, request: ScoreRequest) -> Reference | None:
+    """The reference set that a score of a task is against, if it is against one."""
     if request.half is None:
         return None
     parameters = canonical_json(task.cell.model.parameters if MODELS[task.cell.model.name].files is None else {})
     return reference_features(task.reference, request.half, task.encoder, parameters)
+
+
+def _rung(request: ScoreRequest, samples: Samples, reference: Reference | None, unit: int) -> Rung:
+    """A score of these samples; without replicates where their number is no multiple of groups x unit."""
+    metric, n = METRICS[request.metric], len(samples.features)
+    balanced = n % (NUM_GROUPS * unit) == 0
+    indices = np.arange(n)
+    groups = statistics.groups(indices, unit, NUM_GROUPS) if balanced else indices % 2
+    result = resolve(metric.target)(samples, reference, groups, **metric.parameters)
+    return Rung(value=result.value, replicates=result.replicates if balanced else ())
+
+
+def _first(samples: Samples, n: int) -> Samples:
+    labels, log_probs, clip_scores = samples.labels, samples.log_probs, samples.clip_scores
+    return Samples(
+        samples.features[:n],
+        None if labels is None else labels[:n],
+        None if log_probs is None else log_probs[:n],
+        None if clip_scores is None else clip_scores[:n],
+    )
 
 
 def _guides(task: Task, request: ScoreRequest) -> bool:

@@ -3,7 +3,7 @@
 results/<experiment>/
     plan.json             what was asked for
     records/<id>.json     one per cell, `speed-<id>.json` per cost class; <id>.png are the gallery strips
-    blocks/<id>/<start>.npz   features of finished blocks (git-ignored; each array carries a CRC)
+    blocks/<id>/<start>.npz   features of finished blocks, followed by their SHA-256 (git-ignored)
 """
 
 import errno
@@ -14,11 +14,10 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -26,6 +25,8 @@ from pydantic import ValidationError
 from cfgbench.errors import InputError
 from cfgbench.records import SCHEMA, CellRecord, PlanRecord, SpeedRecord
 
+CHECKSUM_BYTES = 32
+TEMPORARY = ".writing-"
 AnyRecord = TypeVar("AnyRecord", CellRecord, SpeedRecord, PlanRecord)
 
 
@@ -41,19 +42,21 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the folder for one run; a second run on it is refused. The lock dies with its process."""
         self._make(self.folder)
-        with (self.folder / ".lock").open("w") as handle:
+        with self._lock_file() as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise InputError(f"another run is writing to {self.folder}; wait for it or use --output") from None
+            except OSError as error:
+                raise _unwritable(self.folder / ".lock", error) from None
+            self._sweep()
             yield
 
     def write_record(self, record: CellRecord | SpeedRecord | PlanRecord) -> None:
         """Write a record with its checksum, replacing an older one in a single step."""
         body = record.model_dump(mode="json")
         body["checksum"] = _checksum(body)
-        text = json.dumps(body, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-        self._write(self._path(record.kind, record.id), (text + "\n").encode())
+        self._write(self._path(record.kind, record.id), _lines(body).encode(errors="backslashreplace"))
 
     def cell(self, cell_id: str) -> CellRecord | None:
         """The record of a cell, or None when there is none; a damaged one is set aside and counts as none."""
@@ -74,7 +77,8 @@ class Store:
         """Write one finished block."""
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **dict(arrays))
-        self._write(self._block_path(cell_id, start), buffer.getvalue())
+        content = buffer.getvalue()
+        self._write(self._block_path(cell_id, start), content + hashlib.sha256(content).digest())
 
     def has_block(self, cell_id: str, start: int) -> bool:
         """Whether a block is there; its content is checked when it is read."""
@@ -84,13 +88,15 @@ class Store:
         """A block's arrays, or None if it is missing or damaged (then it is removed, to be drawn again)."""
         path = self._block_path(cell_id, start)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return dict(content)
+            stored = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError):
+        content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
+        if hashlib.sha256(content).digest() != checksum:
             path.unlink(missing_ok=True)
             return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def drop_blocks(self, cell_id: str) -> None:
         """Forget a cell's blocks."""
@@ -118,6 +124,8 @@ class Store:
             return kind.model_validate(body)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         except (ValueError, AttributeError, TypeError, ValidationError, RecursionError):
             set_aside(path)
             return None
@@ -125,15 +133,22 @@ class Store:
     def _write(self, path: Path, content: bytes) -> None:
         self._make(path.parent)
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-                temporary = Path(handle.name)
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
+            _replace(path, content)
         except OSError as error:
             raise _unwritable(path, error) from None
+
+    def _lock_file(self) -> IO[str]:
+        path = self.folder / ".lock"
+        try:
+            return path.open("w")
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+    def _sweep(self) -> None:
+        """Remove what writers that were killed had begun."""
+        for place in (self.folder, self.records, *self.blocks.glob("*/")):
+            for path in place.glob(f"{TEMPORARY}*"):
+                path.unlink(missing_ok=True)
 
     def _make(self, folder: Path) -> None:
         try:
@@ -142,12 +157,43 @@ class Store:
             raise _unwritable(folder, error) from None
 
 
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file anew in a single step: it is there whole or not at all, whatever stops the writing."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def set_aside(path: Path) -> None:
     """Keep a damaged file beside its place, for whoever wants to look, where no run reads it."""
     try:
         path.replace(path.with_name(path.name + ".damaged"))
     except OSError:
         return
+
+
+def _lines(body: Mapping[str, Any]) -> str:
+    """JSON with a line per field and per item of a field's list: readable, yet not a line per number."""
+    fields = (f"{_compact(key)}: {_items(value)}" for key, value in sorted(body.items()))
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _items(value: object) -> str:
+    nested = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return "[\n" + ",\n".join(map(_compact, value)) + "\n]" if nested else _compact(value)  # type: ignore[call-overload]
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def _checksum(body: Mapping[str, object]) -> str:

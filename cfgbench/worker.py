@@ -34,7 +34,7 @@ def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
         for first in range(0, len(indices), task.batch_size)
     ]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    arrays["batch_size"] = np.array(task.batch_size)
+    arrays["origin"] = np.array(task.origin)
     Store(folder).write_block(task.cell.id, start, arrays)
     return len(indices)
 

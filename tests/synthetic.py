@@ -32,9 +32,9 @@ _METHODS = {"cfg": "guidance_scale", "classifier": "classifier_scale", "classifi
 
 
 def cell(method: str, scale: float | None = None, sampler: str = "ddim", steps: int = 25, **rest: Any) -> Cell:
-    """A canonical cell of the digits model; `rest` may name dtype, seed, and parameters of the method."""
+    """A canonical cell of the digits model; `rest` may name dtype, seed, parameters of the model and of the method."""
     dtype, seed = rest.pop("dtype", "fp32"), rest.pop("seed", 0)
-    model = ModelRef(name="digits", digest="d" * 16)
+    model = ModelRef(name="digits", parameters=rest.pop("model", {}), digest="d" * 16)
     guidance = canonical(method, {_METHODS[method]: scale, **rest}) if scale is not None else Guidance(method=method)
     return Cell(
         model=model, guidance=guidance, diffusion=Diffusion(sampler=sampler, steps=steps), dtype=dtype, seed=seed
@@ -94,7 +94,7 @@ def speed(one: Cell, measured: bool = True, repeats: int = 12) -> SpeedRecord:
         cell=one,
         nfe=one.evaluations,
         classifier_passes=one.sampler.steps if "classifier" in one.guidance.method else 0,
-        weights_memory_bytes={"main": 306_000, **({"classifier": 320_000} if "class" in one.guidance.method else {})},
+        weights_memory_bytes={"main": 306_000, "classifier": 320_000},
         timings=tuple(_timing(one, size, repeats, rng) for size in (1, 100)),
         measured=measured,
         machine=MACHINE,
@@ -139,6 +139,16 @@ def folder(path: Path) -> Path:
     records[9] = lacking.model_copy(update={"scores": kept, "absent": absent})
     classes = {one.cost_class: one for one in cells}
     return write(path, cells, records, [speed(one) for one in classes.values()])
+
+
+def two_models(path: Path) -> Path:
+    """The default experiment: the unconditional branch is another model's, whose only other cell is unguided."""
+    other = {"p_uncond": 0.5}
+    cells = [one for one in three_arms() if one.guidance.method != "classifier_uncond"]
+    cells += [cell("classifier_uncond", scale, model=other) for scale in CLASSIFIER_SCALES[1:]]
+    cells.append(cell("unguided", model=other))
+    classes = {one.cost_class: one for one in cells}
+    return write(path, cells, [record(one) for one in cells], [speed(one) for one in classes.values()])
 
 
 def sampler_grid(path: Path, samplers: Sequence[str], steps: Sequence[int], scales: Sequence[float]) -> Path:

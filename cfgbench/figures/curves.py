@@ -58,7 +58,7 @@ def quality_vs_nfe(results: Results) -> Figure | None:
     left.set_title("each point at its best scale")
     right.set_title(f"scale {number(fixed)} everywhere")
     left.set_ylabel(style.axis_label(column, results))
-    style.legend(figure, looks, columns=4)
+    style.legend(figure, looks)
     return figure
 
 

@@ -13,7 +13,7 @@ from cfgbench.cell import number
 from cfgbench.figures.style import DOUBLE
 from cfgbench.records import CellRecord
 from cfgbench.tables.compare import verdict
-from cfgbench.tables.results import Arm, Point, Results, base
+from cfgbench.tables.results import Arm, Point, Results
 
 MAX_ROWS, MAX_COLUMNS = 10, 10
 MAX_ARMS = 4
@@ -55,14 +55,18 @@ def tiles(path: Path) -> Tiles:
 
 
 def _arms(results: Results) -> list[Arm]:
-    """The arms of the setting with the best cell, those with pictures, at most four."""
+    """Of each guidance method the curve with the best cell, if there are pictures; at most four."""
     pictured = [arm for arm in results.arms if any(_strip(results, record).exists() for record in arm.records)]
+    chosen = [arm for arm in pictured if len(arm.points) > 1] or pictured
+    methods = dict.fromkeys(arm.method for arm in chosen)
+    return [_best_arm(results, [arm for arm in chosen if arm.method == method]) for method in methods][:MAX_ARMS]
+
+
+def _best_arm(results: Results, arms: list[Arm]) -> Arm:
     column = results.columns[0] if results.columns else None
-    found = verdict(column, [record for arm in pictured for record in arm.records]) if column else None
-    if not pictured:
-        return []
-    setting = base((found.best if found else pictured[0].records[0]).cell)
-    return [arm for arm in pictured if base(arm.records[0].cell) == setting][:MAX_ARMS]
+    found = verdict(column, [record for arm in arms for record in arm.records]) if column else None
+    holders = (arm for arm in arms if found is not None and found.best.id in {record.id for record in arm.records})
+    return next(holders, arms[0])
 
 
 def _points(results: Results, arm: Arm) -> list[Point]:

@@ -1,5 +1,6 @@
 """Latency and memory of every cost class."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,9 +10,10 @@ from matplotlib.figure import Figure
 
 from cfgbench.figures.style import COLOURS, DOUBLE
 from cfgbench.records import SpeedRecord, Timing
-from cfgbench.tables.compare import latency, ratio_to_unguided
+from cfgbench.tables.compare import latency, ratio_to_unguided, weights_bytes
 from cfgbench.tables.results import Results, arm_fields, describe, varying
 
+LABEL_WIDTH = 36  # characters in a line beside a bar
 PARTS = ("network", "classifier", "guidance and sampler", "decoder")
 
 
@@ -30,14 +32,14 @@ def latency_and_memory(results: Results) -> Figure | None:
         return None
     chosen = list(dict.fromkeys((sizes[0], sizes[-1])))
     groups = [_bars(results, size) for size in chosen]
-    tallest = max(map(len, groups))
-    figure = Figure(figsize=(DOUBLE, 1.0 + 0.17 * tallest), layout="constrained")
+    lines = max(sum(1 + bar.label.count("\n") for bar in bars) + 0.5 * len(bars) for bars in groups)
+    figure = Figure(figsize=(DOUBLE, 1.1 + 0.115 * lines), layout="constrained")
     axes = figure.subplots(1, len(chosen) + 1, squeeze=False)[0]
     for ax, size, bars in zip(axes, chosen, groups, strict=False):
         _latency_axes(ax, results, bars)
-        ax.set_xlabel(f"ms per image, batch {size}")
+        ax.set_xlabel(f"ms per image\nbatch {size}")
     _memory_axes(axes[-1], groups[-1])
-    axes[-1].set_xlabel(f"memory in MB, batch {chosen[-1]}")
+    axes[-1].set_xlabel(f"memory in MB\nbatch {chosen[-1]}")
     for ax in axes[1:]:
         ax.tick_params(labelleft=False)
     handles = [*axes[0].get_legend_handles_labels()[0], *axes[-1].get_legend_handles_labels()[0]]
@@ -50,10 +52,11 @@ def _bars(results: Results, size: int) -> list[Bar]:
     names = varying(fields) or ["method"]
     found = []
     for speed, one in zip(results.speeds, fields, strict=True):
-        for timing in speed.timings:
-            if timing.batch_size == size:
-                batched = "" if timing.batched or len(speed.timings) < 2 else " (two passes)"
-                found.append(Bar(describe(one, names) + batched, speed, timing))
+        timings = [timing for timing in speed.timings if timing.batch_size == size]
+        both = len({timing.batched for timing in timings}) > 1
+        for timing in timings:
+            passes = (", one batched pass" if timing.batched else ", two passes") if both else ""
+            found.append(Bar(textwrap.fill(describe(one, names) + passes, LABEL_WIDTH), speed, timing))
     return found
 
 
@@ -94,7 +97,7 @@ def _annotate(ax: Axes, row: int, results: Results, bar: Bar) -> None:
 
 def _memory_axes(ax: Axes, bars: Sequence[Bar]) -> None:
     rows = np.arange(len(bars))
-    weights = np.array([sum(bar.speed.weights_memory_bytes.values()) / 1e6 for bar in bars])
+    weights = np.array([weights_bytes(bar.speed) / 1e6 for bar in bars])
     activations = np.array([(bar.timing.activation_memory_bytes or 0) / 1e6 for bar in bars])
     ax.barh(rows, weights, color=COLOURS[2], label="weights", height=0.7)
     ax.barh(rows, activations, left=weights, color=COLOURS[4], label="activations", height=0.7)

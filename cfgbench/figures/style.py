@@ -128,7 +128,8 @@ def axis_label(column: Column, results: Results, suffix: str = "") -> str:
     """`FID ↓`, with its sample count where it is not corrected for it."""
     arrow = "\N{DOWNWARDS ARROW}" if column.entry.lower_is_better else "\N{UPWARDS ARROW}"
     if column.entry.headline == "bias_corrected" and not column.corrected:
-        return f"{column.label} at N = {results.plan.num_samples}{suffix} {arrow}"
+        counts = sorted({record.num_samples for record in results.done})
+        return f"{column.label} at N = {', '.join(map(str, counts))}{suffix} {arrow}"
     return f"{column.label}{suffix} {arrow}"
 
 
@@ -164,8 +165,7 @@ def symmetric_log(ax: Axes, values: Sequence[float]) -> None:
     """A y axis for differences of very unequal size: linear around zero, then logarithmic."""
     sizes = sorted(abs(value) for value in values if value)
     if sizes and sizes[-1] > 20 * sizes[len(sizes) // 4]:
-        threshold = 10.0 ** np.floor(np.log10(sizes[len(sizes) // 4]))
-        ax.set_yscale("symlog", linthresh=threshold, linscale=0.5)
+        ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(np.median(sizes))))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}".replace("-", "\N{MINUS SIGN}")))
         ax.yaxis.set_minor_locator(NullLocator())
 
@@ -175,14 +175,16 @@ def wide(values: Sequence[float]) -> bool:
     return len(values) > 0 and min(values) > 0 and max(values) > 10 * min(values)
 
 
-def legend(figure: Figure, chosen: Mapping[str, Look], extra: Sequence[Line2D] = (), columns: int = 3) -> None:
-    """One legend above all panels."""
+def legend(figure: Figure, chosen: Mapping[str, Look], extra: Sequence[Line2D] = ()) -> None:
+    """One legend above all panels, in as many columns as the width allows at 0.05 inches a character."""
     lines = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, label=label)
         for label, look in chosen.items()
     ]
     handles = [*lines, *extra]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)))
+    widest = 0.35 + 0.05 * max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(6, len(handles), int(figure.get_figwidth() / widest)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def place_labels(ax: Axes, wanted: Sequence[Label], curves: Sequence[npt.NDArray[np.float64]]) -> None:

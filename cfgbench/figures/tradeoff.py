@@ -41,8 +41,8 @@ def quality_tradeoff(results: Results) -> Figure | None:
     figure = Figure(figsize=(DOUBLE if len(pairs) > 1 else SINGLE, height), layout="constrained")
     axes = figure.subplots(len(panels), len(pairs), squeeze=False)
     places = [(axes[i, j], panel, pair) for i, panel in enumerate(panels) for j, pair in enumerate(pairs)]
-    for ax, panel, (x, y) in places:
-        _tradeoff_axes(ax, results, x, y, panel, looks)
+    for ax, panel, pair in places:
+        _tradeoff_axes(ax, results, pair, panel, looks)
     style.legend(figure, looks, [_unguided_key()])
     figure.draw_without_rendering()
     for ax, panel, (x, y) in places:
@@ -70,7 +70,9 @@ def quality_vs_seconds(results: Results) -> Figure | None:
     for ax, panel, lines in zip(axes.flat, panels, curves, strict=False):
         _time_axes(ax, results, column, lines, looks)
         ax.set_title(panel.title)
-    style.legend(figure, looks, [_unguided_key()], columns=2 if across == 1 else 5)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(style.axis_label(column, results))
+    style.legend(figure, looks, [_unguided_key()])
     figure.draw_without_rendering()
     for ax, lines in zip(axes.flat, curves, strict=False):
         _label_best(ax, lines, looks)
@@ -108,7 +110,10 @@ def _xy(spots: Sequence[Spot]) -> npt.NDArray[np.float64]:
     return np.array([(spot.x, spot.y.value) for spot in spots]).reshape(-1, 2)
 
 
-def _tradeoff_axes(ax: Axes, results: Results, x: Column, y: Column, panel: Facet, looks: Mapping[str, Look]) -> None:
+def _tradeoff_axes(
+    ax: Axes, results: Results, pair: tuple[Column, Column], panel: Facet, looks: Mapping[str, Look]
+) -> None:
+    x, y = pair
     everything: list[Spot] = []
     for label, arm in panel.lines.items():
         look, spots = looks[label], _scores(x, y, arm)
@@ -156,7 +161,6 @@ def _time_axes(
         style.decimal_log(ax, "x")
     sizes = sorted({found[1] for record in results.done if (found := seconds_per_image(results, record)) is not None})
     ax.set_xlabel(f"ms per image, batch {', '.join(map(str, sizes))}")
-    ax.set_ylabel(style.axis_label(column, results))
 
 
 def _label_best(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cfgbench import statistics
 from cfgbench.records import CellRecord, Rung, Score, SpeedRecord, Timing
+from cfgbench.registry import METHODS
 from cfgbench.statistics import Estimate, Replicated
 from cfgbench.tables.results import Column, Results, base
 
@@ -76,6 +77,12 @@ def verdict(column: Column, records: Sequence[CellRecord]) -> Verdict | None:
     return Verdict(candidates[best], None, common)
 
 
+def family_verdicts(results: Results) -> dict[tuple[str, str], Verdict | None]:
+    """The verdict on all finished cells of each family, by column and `family_name`."""
+    families = results.families().items()
+    return {(column.name, name): verdict(column, records) for column in results.columns for name, records in families}
+
+
 def seconds_per_image(results: Results, record: CellRecord) -> tuple[float, int] | None:
     """Median seconds per image at the largest batch timed, and that batch size; None where it was not measured."""
     for speed in results.speeds:
@@ -83,6 +90,13 @@ def seconds_per_image(results: Results, record: CellRecord) -> tuple[float, int]
             timing = max(speed.timings, key=lambda timing: (timing.batch_size, timing.batched))
             return float(np.median(latency(timing))) / timing.batch_size, timing.batch_size
     return None
+
+
+def weights_bytes(speed: SpeedRecord) -> int:
+    """Bytes of the networks that a cost class needs; one that only other methods consult may be loaded beside them."""
+    guides = {name for method in METHODS.values() for name in method.needs}
+    needs = METHODS[speed.cell.guidance.method].needs
+    return sum(size for name, size in speed.weights_memory_bytes.items() if name in needs or name not in guides)
 
 
 def latency(timing: Timing) -> list[float]:

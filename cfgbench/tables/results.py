@@ -106,14 +106,17 @@ class Results:
         matches = (r for r in self.done if r.cell.guidance.method == "unguided" and base(r.cell) == base(cell))
         return next(matches, None)
 
-    def family(self, cell: Cell) -> tuple[CellRecord, ...]:
-        """The finished cells of the same model and seed, whatever their guidance, sampler, steps and dtype."""
-        same = (cell.model.label, cell.seed)
-        return tuple(record for record in self.done if (record.cell.model.label, record.cell.seed) == same)
+    def families(self) -> dict[str, tuple[CellRecord, ...]]:
+        """The finished cells of each family, by `family_name`."""
+        found: dict[str, list[CellRecord]] = {}
+        for record in self.done:
+            found.setdefault(family_name(record.cell), []).append(record)
+        return {name: tuple(records) for name, records in found.items()}
 
     def label(self, arm: Arm) -> str:
         """What tells an arm from the others, or its method where nothing does."""
-        return describe(arm.fields, varying([other.fields for other in self.arms]) or ["method"])
+        found = describe(arm.fields, varying([other.fields for other in self.arms]))
+        return found or describe(arm.fields, ["method"])
 
 
 def load(folder: Path) -> Results:
@@ -123,6 +126,11 @@ def load(folder: Path) -> Results:
     records = {cell.id: record for cell in plan.cells if (record := store.cell(cell.id)) is not None}
     speeds = tuple(speed for name in plan.speeds if (speed := store.speed(name)) is not None)
     return Results(folder, plan, records, speeds, _columns(plan, tuple(records.values())))
+
+
+def family_name(cell: Cell) -> str:
+    """The family that a cell belongs to, whatever its guidance, sampler, steps and dtype."""
+    return f"{cell.model.label}, seed {cell.seed}"
 
 
 def base(cell: Cell) -> Fields:

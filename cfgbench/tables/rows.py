@@ -12,6 +12,7 @@ from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import (
     Verdict,
     difference,
+    family_verdicts,
     latency,
     ratio_to_unguided,
     rungs,
@@ -19,8 +20,9 @@ from cfgbench.tables.compare import (
     shown,
     value,
     verdict,
+    weights_bytes,
 )
-from cfgbench.tables.results import Arm, Column, Results, arm_fields, at_edge, other_parameters
+from cfgbench.tables.results import Arm, Column, Results, arm_fields, at_edge, family_name, other_parameters
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
@@ -31,12 +33,7 @@ MIN_REPEATS_P99 = 300  # below, the 99th percentile is the maximum by another na
 def result_rows(results: Results) -> list[Row]:
     """`results.csv`: one row per planned cell, in plan order."""
     extras = _extra_names(results.plan.cells)
-    verdicts: dict[tuple[str, str], Verdict | None] = {}
-    for record in results.done:
-        for column in results.columns:
-            key = (column.name, _family_key(record.cell))
-            if key not in verdicts:
-                verdicts[key] = verdict(column, results.family(record.cell))
+    verdicts = family_verdicts(results)
     return [_result_row(results, cell, extras, verdicts) for cell in results.plan.cells]
 
 
@@ -86,10 +83,6 @@ def plain(item: Value) -> str:
     return f"{item:.10g}" if isinstance(item, float) else str(item)
 
 
-def _family_key(cell: Cell) -> str:
-    return f"{cell.model.label} {cell.seed}"
-
-
 def _extra_names(cells: Sequence[Cell]) -> list[str]:
     """Parameters beyond the fixed columns that some cell sets."""
     names = dict.fromkeys(name for cell in cells for name in other_parameters(cell))
@@ -112,7 +105,7 @@ def _result_row(
     for column in results.columns:
         row |= dict.fromkeys(_score_names(column))
         if record is not None and record.status == "done":
-            row |= _score_part(results, column, record, verdicts[column.name, _family_key(cell)])
+            row |= _score_part(results, column, record, verdicts[column.name, family_name(cell)])
     healthy = record is not None and record.status == "done"
     return row | {name: getattr(record.health, name) if record and healthy else None for name in Health.model_fields}
 
@@ -210,7 +203,7 @@ def _speed_row(results: Results, speed: SpeedRecord, timing: Timing) -> Row:
     row |= {"nfe": speed.nfe, "classifier_passes": speed.classifier_passes, "repeats": len(timing.trajectory_s)}
     row |= _time_part(results, speed, timing) if speed.measured else dict.fromkeys(TIMES)
     row |= {"peak_memory_bytes": timing.peak_memory_bytes, "activation_memory_bytes": timing.activation_memory_bytes}
-    row |= {"weights_memory_bytes": sum(speed.weights_memory_bytes.values())}
+    row |= {"weights_memory_bytes": weights_bytes(speed)}
     row |= {f"weights_{name}_bytes": size for name, size in speed.weights_memory_bytes.items()}
     machine = speed.machine
     row |= {"flops_per_sample": speed.flops_per_sample, "device": machine.device}

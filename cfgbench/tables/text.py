@@ -1,6 +1,6 @@
 """Markdown and LaTeX tables: the best in bold, what is tied with it underlined."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from typing import NamedTuple
@@ -48,17 +48,16 @@ def results_table(results: Results) -> Table:
 
 
 def best_table(results: Results) -> Table:
-    """Every curve at the scale that is best by the first score; best and tied among all cells of the model."""
+    """Every curve at the scale that is best by the first score; best and tied among the rows."""
     columns = held_out(results)
+    found = [(arm, chosen.best) for arm in results.arms for chosen in _first_verdicts(columns, arm)]
+    verdicts = {column.name: verdict(column, [record for _, record in found]) for column in columns}
     rows = []
-    for arm in results.arms if columns else ():
-        found = verdict(columns[0], arm.records)
-        if found is not None:
-            family = results.family(found.best.cell)
-            scores = [_marked(column, found.best, verdict(column, family)) for column in columns]
-            rows.append((Text(results.label(arm)), *_scale_texts(arm, arm.scale_of(found.best)), *scores))
+    for arm, record in found:
+        scores = [_marked(column, record, verdicts[column.name]) for column in columns]
+        rows.append((Text(results.label(arm)), *_scale_texts(arm, arm.scale_of(record)), *scores))
     by = columns[0].label if columns else "score"
-    caption = f"Each curve at its best scale by {by}. Bold: best of all cells of the model and seed; underlined: tied."
+    caption = f"Each curve at its best scale by {by}. Best of the column in bold, those tied with it underlined."
     return Table(caption, ("curve", "scale", "w", *map(_heading, columns)), tuple(rows))
 
 
@@ -67,7 +66,7 @@ def speed_table(results: Results) -> Table:
     rows = []
     for row in speed_rows(results):
         label = f"{row['method']}, {row.get('sampler')}, {row.get('steps')} steps, {row['dtype']}"
-        label += "" if row["batched"] else ", two passes"
+        label += ", batched" if row["batched"] else ""
         scale = 1e3 / int(str(row["batch_size"]))
         times = [_milliseconds(row[name], scale) for name in ("latency_p50_s", "latency_p90_s", "latency_max_s")]
         if not row["measured"]:
@@ -123,6 +122,12 @@ def with_error(result: Estimate) -> str:
     half = (result.interval[1] - result.interval[0]) / 2
     digits = max(0, 1 - floor(log10(half)))
     return f"{result.value:.{digits}f} {PLUS_MINUS} {half:.{digits}f}"
+
+
+def _first_verdicts(columns: Sequence[Column], arm: Arm) -> list[Verdict]:
+    """The verdict on an arm by the first score, if there is one."""
+    found = verdict(columns[0], arm.records) if columns else None
+    return [] if found is None else [found]
 
 
 def _marked(column: Column, record: CellRecord, found: Verdict | None) -> Text:
