@@ -2,9 +2,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXPERIMENTS := digits samplers precision
+EXPERIMENTS := digits samplers precision gaussians
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check train figures results clean
+.PHONY: help setup demo test check train figures paper results clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ results: setup  ## run the published experiments; what is finished is kept
 
 figures: setup  ## rebuild tables and figures of the published experiments from their records
 	for name in $(EXPERIMENTS); do $(BIN)/cfgbench report results/$$name || exit; done
+
+paper: setup  ## figures and LaTeX tables of the published experiments, into results/paper
+	for name in $(EXPERIMENTS); do $(BIN)/cfgbench figures results/$$name --published || exit; done
 
 clean:  ## remove the environment and the caches; results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

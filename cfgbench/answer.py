@@ -79,11 +79,11 @@ def _gain_line(results: Results, arm: Arm, columns: Sequence[Column], best: Cell
     if best.id == unguided.id:
         return f"Against unguided: no gain in {columns[0].label}; the best scale is off"
     gaps = ((column, difference(column, best, unguided)) for column in columns)
-    parts = [f"{column.label} {_signed(gap)}" for column, gap in gaps if gap is not None]
+    parts = [f"{column.label} {signed(gap)}" for column, gap in gaps if gap is not None]
     return f"Against unguided, at {SCALE_SYMBOLS[arm.axis]} = {number(arm.scale_of(best))}: " + "; ".join(parts)
 
 
-def _signed(gap: Estimate) -> str:
+def signed(gap: Estimate) -> str:
     """`-0.34 ± 0.09`, or the same with `(within noise)`."""
     text = with_error(gap)
     noise = gap.interval is not None and gap.interval[0] <= 0 <= gap.interval[1]

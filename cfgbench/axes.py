@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from cfgbench import plugins
 from cfgbench.errors import InputError, inside, shown, unknown
-from cfgbench.registry import DTYPES, METHODS, MODELS, SAMPLERS, Parameter
+from cfgbench.registry import DTYPES, METHODS, SAMPLERS, Parameter
 
 STATE_DTYPES = ("fp64", "fp32", "bf16", "fp16")
 AXES: dict[str, Parameter] = {  # besides a method's own parameters
     "model": Parameter("model"),
-    "method": Parameter("str", choices=tuple(METHODS)),
+    "method": Parameter("method"),
     "sampler": Parameter("str", choices=tuple(SAMPLERS)),
     "steps": Parameter("int", minimum=1, maximum=100_000),
     "eta": Parameter("float", 0.0, 0.0, 1.0),
@@ -198,9 +199,18 @@ def _check_model(value: Any, parameter: Parameter, place: str) -> dict[str, Any]
     body = {"name": value} if isinstance(value, str) else value
     if not isinstance(body, dict) or not isinstance(body.get("name"), str):
         raise InputError(f"{place} = {shown(value)}; a model is a name or {{name: ..., parameter: value}}")
-    if body["name"] not in MODELS:
-        raise unknown("model", body["name"], place, MODELS)
+    plugins.check("model", body["name"], place)
     return body
+
+
+def _check_method(value: Any, parameter: Parameter, place: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{place} = {shown(value)}; needs a name, one of: {', '.join(METHODS)}")
+    plugins.check("method", value, place)
+    taken = METHODS[value].parameters.keys() & AXES.keys()
+    if taken:
+        raise InputError(f"{place}: {value} has a parameter {min(taken)!r}, which is an axis of every method already")
+    return value
 
 
 _CHECKS: dict[str, Callable[[Any, Parameter, str], Any]] = {
@@ -209,5 +219,6 @@ _CHECKS: dict[str, Callable[[Any, Parameter, str], Any]] = {
     "bool": _check_bool,
     "str": _check_str,
     "model": _check_model,
+    "method": _check_method,
     "interval": lambda value, parameter, place: value,  # needs the noise levels: see sigma_interval
 }

@@ -35,10 +35,11 @@ class ModelRef(_Frozen):
 
 
 class Guidance(_Frozen):
-    """A guidance method and its non-default parameters."""
+    """A guidance method, its non-default parameters, and the digest of the file behind it where it is a plug-in."""
 
     method: str
     parameters: dict[str, Value] = {}
+    digest: str | None = None
 
 
 class Diffusion(_Frozen):
@@ -72,10 +73,9 @@ class Cell(_Frozen):
 
     @property
     def guidance_scale(self) -> float:
-        """s in `uncond + s (cond - uncond)`; classifier guidance starts from s = 1 or, on the null branch, s = 0."""
-        implied = {"unconditional": 0.0, "classifier_uncond": 0.0}
-        value = self.guidance.parameters.get("guidance_scale", implied.get(self.guidance.method, 1.0))
-        return _as_float(value)
+        """s in `uncond + s (cond - uncond)`; what a method with a scale of its own starts from: 1, or 0."""
+        base = METHODS[self.guidance.method].base_scale
+        return _as_float(self.guidance.parameters.get("guidance_scale", base))
 
     @property
     def classifier_scale(self) -> float:

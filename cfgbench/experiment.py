@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cfgbench import plugins
 from cfgbench.errors import InputError, shown, unknown
-from cfgbench.registry import ENCODERS, METRICS, REFERENCES
+from cfgbench.registry import METRICS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"  # so that a name cannot leave the results folder
 Count = Annotated[int, Field(strict=True)]  # neither true nor "7"
@@ -53,6 +54,7 @@ class Experiment(BaseModel):
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and validate an experiment file with `key=value` overrides applied; raises InputError."""
+    plugins.search(path.parent)
     body = _read(path)
     for text in overrides:
         _override(body, text)
@@ -157,11 +159,10 @@ def _sentence(error: ValidationError, source: str) -> InputError:
 
 def _check_names(experiment: Experiment) -> None:
     for index, metric in enumerate(experiment.metrics):
-        if metric not in METRICS:
-            raise unknown("metric", metric, f"metrics[{index}] in {experiment.source}", METRICS)
+        plugins.check("metric", metric, f"metrics[{index}] in {experiment.source}")
         if metric in experiment.metrics[:index]:
             raise InputError(f"metrics[{index}] = {shown(metric)} in {experiment.source} is listed twice")
-    if experiment.reference is not None and experiment.reference not in REFERENCES:
-        raise unknown("reference", experiment.reference, f"reference in {experiment.source}", REFERENCES)
-    if experiment.encoder is not None and experiment.encoder not in ENCODERS:
-        raise unknown("encoder", experiment.encoder, f"encoder in {experiment.source}", ENCODERS)
+    if experiment.reference is not None:
+        plugins.check("reference", experiment.reference, f"reference in {experiment.source}")
+    if experiment.encoder is not None:
+        plugins.check("encoder", experiment.encoder, f"encoder in {experiment.source}")

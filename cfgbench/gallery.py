@@ -1,6 +1,7 @@
-"""The strip of a cell's first samples, for grids and for looking: samples 0, 1, 2, ... side by side as one PNG."""
+"""A cell's first samples, for looking: images 0, 1, 2, ... side by side as one PNG, or points of the plane."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -9,6 +10,7 @@ from cfgbench.store import Store
 
 SIZE = 20  # samples in a strip
 MAX_PIXELS = 96  # larger images are shrunk to this height
+POINTS = 400  # samples of a model of the plane that are kept
 
 
 def write(store: Store, cell_id: str, samples: np.ndarray) -> None:
@@ -18,6 +20,24 @@ def write(store: Store, cell_id: str, samples: np.ndarray) -> None:
     buffer = io.BytesIO()
     strip(samples[:SIZE]).save(buffer, "PNG", optimize=True)
     store.write_gallery(cell_id, buffer.getvalue())
+
+
+def plane(samples: np.ndarray) -> dict[str, np.ndarray]:
+    """What a block keeps of samples in the plane (n, 2): the points; nothing of other samples."""
+    return {"points": samples} if samples.ndim == 2 and samples.shape[1] == 2 else {}
+
+
+def write_points(store: Store, cell_id: str, starts: Sequence[int]) -> None:
+    """Write a cell's first points from its blocks; none where the samples are no points or a block is missing."""
+    blocks = []
+    for start in (start for start in starts if start < POINTS):
+        block = store.block(cell_id, start)
+        if block is None or "points" not in block:
+            return
+        blocks.append(block)
+    points, labels = (np.concatenate([block[name] for block in blocks])[:POINTS] for name in ("points", "labels"))
+    finite = np.isfinite(points).all(1)
+    store.write_points(cell_id, points[finite], labels[finite])
 
 
 def strip(images: np.ndarray) -> Image.Image:

@@ -8,7 +8,7 @@ ADM npz: `arr_0` uint8 NHWC and optionally `arr_1` labels (github.com/openai/gui
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from cfgbench.errors import InputError
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 CHUNK = 100  # images decoded at a time, to bound memory
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
+_GREY = "are grey"
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -67,7 +68,10 @@ class ImageFiles:
     @property
     def remarks(self) -> Counter[str]:
         """How many files have each peculiarity."""
-        return Counter(remark for header in self.headers for remark in header.remarks)
+        found = Counter(remark for header in self.headers for remark in header.remarks)
+        if found[_GREY] == self.count:  # worth a word among colour images only
+            del found[_GREY]
+        return found
 
     @property
     def digests(self) -> list[str]:
@@ -78,6 +82,10 @@ class ImageFiles:
         """uint8 images (n, channels, height, width)."""
         for start in range(0, self.count, CHUNK):
             yield np.stack([read_image(path, channels) for path in self.paths[start : start + CHUNK]])
+
+    def take(self, positions: Sequence[int], channels: int) -> list[np.ndarray]:
+        """The images at these positions, (channels, height, width) each."""
+        return [read_image(self.paths[i], channels) for i in positions]
 
     def _of_one_size(self, headers: list[_Header]) -> tuple[_Header, ...]:
         sizes = Counter(header.size for header in headers)
@@ -128,6 +136,16 @@ class ImageArray:
         for number, chunk in enumerate(arrays.rows(self.path, "arr_0", CHUNK)):
             place = f"image {number * CHUNK} or one of the next {len(chunk) - 1} of {self.path}"
             yield np.stack([to_channels(image, channels, place) for image in chunk])
+
+    def take(self, positions: Sequence[int], channels: int) -> list[np.ndarray]:
+        """The images at these positions, (channels, height, width) each; reads the file up to the last."""
+        found: dict[int, np.ndarray] = {}
+        wanted, chunks = set(positions), enumerate(self.chunks(channels))
+        while len(found) < len(wanted):
+            number, chunk = next(chunks)
+            numbered = enumerate(chunk, number * CHUNK)
+            found |= {i: image for i, image in numbered if i in wanted}
+        return [found[i] for i in positions]
 
 
 def find_images(folder: Path) -> tuple[Path, ...]:
@@ -187,7 +205,7 @@ def _remarks(picture: Image.Image) -> Iterator[str]:
     if picture.mode.startswith("I") or _raw_bits(picture) == 16:
         yield "had 16 bits per channel, of which the upper 8 were kept"
     if picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L"):
-        yield "are grey"
+        yield _GREY
 
 
 def _raw_bits(picture: Image.Image) -> int:

@@ -3,10 +3,12 @@
 Statistical groups are made of `unit` samples in a row (`statistics.groups`). So samples of balanced classes come in
 rounds, one of each class, and the images of one prompt come together. Where neither is possible, samples come in an
 order scrambled by name: groups are then as a lottery makes them, whatever pattern the files have (classes one after
-the other, or taking turns), and errors count the luck of the labels too. Items that all arms have come first.
+the other, or taking turns), and errors and bias corrections count the luck of the labels too. Items that all arms have
+come first.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -15,6 +17,10 @@ from cfgbench.plan import NUM_GROUPS
 from cfgbench.statistics import largest_balanced
 
 _KEPT = 0.9  # share of the samples that balancing must keep
+_AT_RANDOM = (
+    "labels count as drawn at random; if they were balanced in fact, error bars are too wide and bias-corrected scores "
+    "correct too much"
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,7 @@ def arrange(items: Items, common: Set[str]) -> Layout:
         return _prompts(ranked, items, prompts, common)
     if labels is not None or prompts is not None:
         return _classes(ranked, items, labels or prompts or (), common)
-    note = "neither classes nor prompts are known: labels count as drawn at random, which can only widen error bars"
-    return _scrambled(ranked, items, common, note)
+    return _scrambled(ranked, items, common, f"neither classes nor prompts are known: {_AT_RANDOM}")
 
 
 def pairing(items: Items, layout: Layout, counts: Iterable[int]) -> dict[int, str]:
@@ -54,16 +59,27 @@ def pairing(items: Items, layout: Layout, counts: Iterable[int]) -> dict[int, st
     return {n: _hash("\n".join([str(layout.unit), *keys[:n]]).encode()).hex() for n in sorted(counts)}
 
 
+def first_of_each(items: Items, layout: Layout, count: int) -> list[int]:
+    """Positions to look at: one of each class in turn, or the first in order where classes are not known."""
+    if items.labels is None:
+        return list(layout.order[:count])
+    members = _members(layout.order, items.labels)
+    classes = sorted(members, key=lambda label: natural_key(str(label)))
+    rounds = max(map(len, members.values()))
+    turns = (members[label][rank] for rank in range(rounds) for label in classes if rank < len(members[label]))
+    return list(itertools.islice(turns, count))
+
+
 def _classes(ranked: Sequence[int], items: Items, labels: Sequence[int | str], common: Set[str]) -> Layout:
     """Rounds of one sample of each class, as long as every class has one."""
     members = _members(ranked, labels)
     rounds, classes = min(map(len, members.values())), sorted(members, key=lambda label: natural_key(str(label)))
     if rounds * len(classes) < _KEPT * len(ranked):
         sizes = f"{rounds} to {max(map(len, members.values()))} images of each"
-        return _scrambled(ranked, items, common, f"classes are not balanced ({sizes}): they count as drawn at random")
+        return _scrambled(ranked, items, common, f"classes are not balanced ({sizes}): {_AT_RANDOM}")
     if rounds < NUM_GROUPS:
-        note = f"{rounds} images of each class do not fill {NUM_GROUPS} groups: classes count as drawn at random"
-        return _scrambled(ranked, items, common, f"{note}, which widens error bars")
+        note = f"{rounds} images of each class do not fill {NUM_GROUPS} groups: {_AT_RANDOM}"
+        return _scrambled(ranked, items, common, note)
     balanced = [members[label][rank] for rank in range(rounds) for label in classes]
     return _layout(balanced, ranked, len(classes))
 

@@ -96,7 +96,7 @@ def class_log_probs(mixture: Mixture, x: np.ndarray) -> np.ndarray:
 
 
 def _toy2d() -> Mixture:
-    """Four classes of two round modes each on a circle of radius 2; one mode of each class is the rarer."""
+    """Four classes of two round modes each on a circle of radius 2."""
     angles = np.deg2rad(np.arange(4)[:, None] * 90 + np.array([-22, 22]))
     means = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     weights = np.log(np.array([0.5, 0.5]))

@@ -1,15 +1,16 @@
 """Initial noise, per-step noise and labels keyed by (seed, index): the same in every cell, whatever the batch size,
 order, worker or device.
 
-Counter-based: sample i of seed k owns the Philox streams of key (k, i); stream 0 is its initial noise, stream 1 its
-per-step noise. numpy draws them on the CPU, in float64 (torch's CPU seeds keep 32 bits and collide).
+Counter-based: sample i of seed k owns the Philox streams of key (k, i); stream 0 is its initial noise, stream 1 the
+sampler's per-step noise, stream 2 the noise that a guidance method draws. numpy draws them on the CPU, in float64
+(torch's CPU seeds keep 32 bits and collide).
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-INITIAL, PER_STEP = 0, 1
+INITIAL, PER_STEP, GUIDANCE = 0, 1, 2
 
 
 def generator(seed: int, index: int, stream: int) -> np.random.Generator:
@@ -25,8 +26,8 @@ def initial(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> np.nda
 class StepNoise:
     """The per-step noise of a batch: each call draws the next (n, *shape), sample by sample."""
 
-    def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        self._generators = [generator(seed, index, PER_STEP) for index in indices]
+    def __init__(self, seed: int, indices: Sequence[int], stream: int = PER_STEP) -> None:
+        self._generators = [generator(seed, index, stream) for index in indices]
 
     def draw(self, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal noise (n, *shape), float64."""

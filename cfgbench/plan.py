@@ -7,7 +7,7 @@ curve shares one unguided cell and a scale that is off costs one pass.
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +63,8 @@ class Task:
         """Names what a block's content depends on beside its cell and its first sample."""
         files = ENCODERS[self.encoder].files
         weights = {name: file_digest(file) for name, file in resolve(files)().items()} if files else {}
+        source = ENCODERS[self.encoder].digest
+        weights |= {"source": source} if source is not None else {}
         return digest([self.block_size, self.batch_size, self.encoder, weights])
 
     @property
@@ -90,7 +92,22 @@ def plan(experiment: Experiment) -> Plan:
             cells.setdefault(cell.id, cell)
     models = list(dict.fromkeys(cell.model.label for cell in cells.values()))
     ordered = sorted(cells.values(), key=lambda cell: models.index(cell.model.label))
-    return Plan(experiment, tuple(_task(experiment, cell) for cell in ordered), tuple(dict.fromkeys(notes)))
+    tasks = tuple(_task(experiment, cell) for cell in ordered)
+    _check_columns(tasks, experiment.source)
+    return Plan(experiment, tasks, tuple(dict.fromkeys(notes)))
+
+
+def _check_columns(tasks: Sequence[Task], source: str) -> None:
+    """Scores with different identities never share a column."""
+    first: dict[str, tuple[str, ScoreRequest]] = {}
+    for task in tasks:
+        for score in task.scores:
+            label, other = first.setdefault(score.column, (task.cell.model.label, score))
+            if other.identity != score.identity:
+                raise InputError(
+                    f"column {score.column!r} in {source} would mix two definitions, of {label} and of "
+                    f"{task.cell.model.label}; give each an experiment of its own"
+                )
 
 
 def _grid(experiment: Experiment, index: int, sweep: Mapping[str, Any], notes: list[str]) -> Iterator[Cell]:
@@ -130,7 +147,8 @@ def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
     diffusion = _diffusion(point, dtype, where)
     _check_dtype(dtype, name, where.get("dtype", where["model"]))
-    _check_needs(method, name, where.get("method", where["model"]))
+    check_needs(method, name, parameters, where.get("method", where["model"]))
+    _check_sampler(method, diffusion, where)
     if point.get("interval") is not None:
         levels = resolve(MODELS[name].noise_levels)(**parameters)
         point["interval"] = _interval(point["interval"], levels, name, diffusion.steps, where["interval"], notes)
@@ -148,12 +166,12 @@ def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
         if key in entry.parameters and (key == entry.scale or value != entry.parameters[key].default)
     }
     end = entry.ends.get(float(given[entry.scale])) if entry.scale is not None else None
-    if end is None:
-        return Guidance(method=method, parameters=given)
     rest = {key: value for key, value in given.items() if key != entry.scale}
+    if end is None or set(rest) & set(entry.always):
+        return Guidance(method=method, parameters=given, digest=entry.digest)
     if end == "unguided" or set(rest) <= set(METHODS[end].parameters):
         return canonical(end, rest)
-    return Guidance(method=method, parameters=given)
+    return Guidance(method=method, parameters=given, digest=entry.digest)
 
 
 def _model_parameters(body: Mapping[str, Any], place: str) -> tuple[str, dict[str, Any]]:
@@ -168,7 +186,9 @@ def _model(name: str, parameters: dict[str, Any], method: str, place: str) -> Mo
         files = weight_files(name, parameters, method)
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
-    return ModelRef(name=name, parameters=parameters, digest=_files_digest(files) if files else None)
+    weights = _files_digest(files) if files else None
+    source = MODELS[name].digest
+    return ModelRef(name=name, parameters=parameters, digest=digest([source, weights]) if source else weights)
 
 
 def weight_files(model: str, parameters: Mapping[str, Any], method: str) -> dict[str, Path]:
@@ -215,10 +235,28 @@ def _check_dtype(dtype: str, model: str, place: str) -> None:
         raise InputError(f"{place}: dtype {dtype!r} needs a CUDA device, and this machine shows none{hint}")
 
 
-def _check_needs(method: str, model: str, place: str) -> None:
-    for network in METHODS[method].needs:
-        if network not in MODELS[model].networks:
-            raise InputError(f"{place}: method {method!r} needs a {network} network, which model {model} lacks")
+def check_needs(method: str, model: str, parameters: Mapping[str, Any], place: str) -> None:
+    """Raise InputError where a model lacks a network or capability, or has it by a parameter that is not set."""
+    entry, needed = MODELS[model], METHODS[method]
+    lacking = [f"a {network} network" for network in needed.needs if network not in entry.networks]
+    lacking += [f"the capability {name}" for name in needed.capabilities if name not in entry.capabilities]
+    if lacking:
+        raise InputError(f"{place}: method {method!r} needs {lacking[0]}, which model {model} lacks")
+    for name in (*needed.needs, *needed.capabilities):
+        switch = entry.switches.get(name)
+        if switch is not None and not parameters.get(switch):
+            allowed = ", ".join(map(str, entry.parameters[switch].choices or ("true",)))
+            message = f"needs {name}, which model {model} has with its parameter {switch!r} only"
+            raise InputError(f"{place}: method {method!r} {message}; allowed: {allowed}")
+
+
+def _check_sampler(method: str, diffusion: Diffusion, where: dict[str, str]) -> None:
+    allowed = METHODS[method].samplers
+    if allowed and diffusion.sampler not in allowed:
+        text = f"{diffusion.sampler} does not suit method {method!r}; allowed: {', '.join(allowed)}"
+        raise InputError(f"{where['sampler']}: {text}")
+    if allowed and diffusion.eta:
+        raise InputError(f"{where['eta']} = {diffusion.eta:g}; method {method!r} needs a sampler without noise: 0")
 
 
 def _interval(
@@ -267,6 +305,8 @@ def _identity(
 ) -> dict[str, str | int | float]:
     """What must agree before two values may share a column: code, encoder weights, quantisation, reference, k."""
     identity: dict[str, str | int | float] = {"metric": name, "encoder": encoder, "pixels": "uint8-round"}
+    sources = {"metric_source": metric.digest, "encoder_source": ENCODERS[encoder].digest}  # of plug-ins
+    identity |= {key: value for key, value in sources.items() if value is not None}
     files = ENCODERS[encoder].files
     if files:
         identity["encoder_digest"] = file_digest(resolve(files)()[metric.needs])

@@ -12,14 +12,19 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver
 from typing import NamedTuple
 
+import psutil
+
+from cfgbench import plugins
 from cfgbench.errors import InputError
 from cfgbench.registry import resolve
 
 MAX_LOSSES = 3  # how often a job may take its worker with it before it counts as failed
+_PRELOADED = ["cfgbench.worker", "diffusers.schedulers.scheduling_utils"]  # what takes seconds to import
+_SERVER = "multiprocessing.forkserver"  # in the command line of the process that workers are forked from
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -75,8 +80,7 @@ class LocalPool:
     def close(self) -> None:
         """End the workers, and with them whatever still runs: a run that is stopped does not wait for its blocks."""
         if self._running:
-            for process in multiprocessing.active_children():
-                process.terminate()
+            _end_processes()
         self._shut_down()
         self._running.clear()
 
@@ -107,14 +111,26 @@ class LocalPool:
 
 
 def _executor(workers: int) -> ProcessPoolExecutor:
-    """Workers of one thread each, forked from a server that has imported torch once."""
+    """Workers of one thread each, forked from a server that has imported torch and diffusers once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cfgbench.worker"])
+    context.set_forkserver_preload(_PRELOADED)
     with _environment(dict.fromkeys(_THREADS, "1")), _deaf_to_interrupts():  # read by numpy and torch when they load
         forkserver.ensure_running()
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
-    executor.submit(_call, "cfgbench.worker:ready", ()).result()
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=(plugins.names(),))
+    try:
+        executor.submit(_call, "cfgbench.worker:ready", ()).result()
+    except BaseException:  # stopped while the server still imports
+        _end_processes()
+        raise
     return executor
+
+
+def _end_processes() -> None:
+    """End the fork server and the workers it has forked; the next job starts them anew."""
+    servers = [child for child in psutil.Process().children() if _SERVER in " ".join(child.cmdline())]
+    for process in [process for server in servers for process in (server, *server.children(recursive=True))]:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
 
 
 @contextmanager
@@ -141,11 +157,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, saved)
 
 
-def _initialise() -> None:
-    """Set a fresh worker up: deaf to Ctrl-C (its parent decides) and gone when its parent is."""
+def _initialise(named: tuple[plugins.Named, ...]) -> None:
+    """Set a fresh worker up: deaf to Ctrl-C (its parent decides), gone when its parent is, with the same plug-ins."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    plugins.use(named)  # found where the parent found them: a worker starts with its sys.path
 
 
 def _leave_with_parent() -> None:

@@ -4,11 +4,15 @@ Records hold raw measurements: values, delete-group replicates, seconds, bytes. 
 reading. What was not measured is absent.
 """
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer
 
 from cfgbench.cell import Cell
+from cfgbench.entries import Method, Metric
 
 SCHEMA = 1
 
@@ -136,3 +140,18 @@ class PlanRecord(_Record):
     cells: tuple[Cell, ...]  # in plan order
     speeds: tuple[str, ...] = ()  # ids of the speed records that belong to it
     notes: tuple[str, ...] = ()
+    plugin_methods: dict[str, Method] = {}  # their entries, since reading imports no plug-in
+    plugin_metrics: dict[str, Metric] = {}
+
+    @field_serializer("plugin_methods", "plugin_metrics")
+    def _plain(self, entries: Mapping[str, Method | Metric]) -> object:
+        return {name: _finite(asdict(entry)) for name, entry in entries.items()}
+
+
+def _finite(value: Any) -> Any:
+    """A value for JSON, which has no infinity: that is written as text, which pydantic reads as a number."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -1,4 +1,4 @@
-"""Writes everything a results folder can show: CSV, Markdown and LaTeX tables, figures, and a summary.
+"""Writes everything a results folder can show: CSV, Markdown and LaTeX tables, figures, a summary, an HTML report.
 
 Reads records only, so it works on any machine, without torch.
 """
@@ -18,6 +18,7 @@ MAX_ROWS = 60  # of a table in the summary; longer ones are linked
 
 def build(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write all tables and figures of a results folder beside its records; InputError where there is no plan."""
+    from cfgbench import html
     from cfgbench.figures import draw_all
 
     results = load(folder)
@@ -25,6 +26,7 @@ def build(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     if results.speeds:
         tables["speed"] = text.speed_table(results)
     files = _csv_files(results)
+    files["report.html"] = html.render(results, tables, files, list(_notes(results)), list(_provenance(results)))
     files |= {f"{name}.md": text.to_markdown(table) for name, table in tables.items()}
     files |= {f"{name}.tex": text.to_latex(table) for name, table in tables.items()}
     figures = draw_all(results, folder / "figures", formats)
@@ -57,6 +59,7 @@ def summary(results: Results, tables: dict[str, text.Table], figures: Sequence[P
 
 def _csv_files(results: Results) -> dict[str, str]:
     files = {"results.csv": rows.to_csv(rows.result_rows(results)), "scores.csv": rows.to_csv(rows.score_rows(results))}
+    files["identities.csv"] = rows.to_csv(rows.identity_rows(results))
     files["best.csv"] = rows.to_csv(rows.best_rows(results))
     if results.speeds:
         files["speed.csv"] = rows.to_csv(rows.speed_rows(results))

@@ -18,6 +18,7 @@ from cfgbench.experiment import Profile
 from cfgbench.plan import Plan, Task
 from cfgbench.pool import Done, Job, JobError, LocalPool
 from cfgbench.records import CellRecord, PlanRecord
+from cfgbench.registry import METHODS, METRICS
 from cfgbench.store import Store
 
 MAX_REDRAWS = 3  # how often a cell's blocks may turn out damaged before it counts as failed
@@ -72,8 +73,18 @@ def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
 
 def is_finished(task: Task, store: Store) -> bool:
     """Whether a cell's record holds all that is asked for."""
+    return _finished(task, store) is not None
+
+
+def finished(plan: Plan, folder: Path) -> list[CellRecord]:
+    """The records of a plan's cells that hold all that is asked for, in plan order."""
+    store = Store(folder)
+    return [record for task in plan.tasks if (record := _finished(task, store)) is not None]
+
+
+def _finished(task: Task, store: Store) -> CellRecord | None:
     record = store.cell(task.cell.id)
-    return record is not None and record.status == "done" and record.request == task.digest
+    return record if record is not None and record.status == "done" and record.request == task.digest else None
 
 
 def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
@@ -88,6 +99,8 @@ def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
         cells=tuple(task.cell for task in plan.tasks),
         speeds=tuple(speeds),
         notes=plan.notes,
+        plugin_methods={name: entry for name, entry in METHODS.items() if entry.digest is not None},
+        plugin_metrics={name: entry for name, entry in METRICS.items() if entry.digest is not None},
     )
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,25 +17,29 @@ from torch.utils import _pytree as pytree
 
 from cfgbench import noise, schedulers
 from cfgbench.cell import Diffusion
-from cfgbench.models import Condition, Level, Model
+from cfgbench.models import Condition, Embeds, Level, Model
 
 Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prediction: a condition by name or an edited embedding, a network, and a patch of it for this pass."""
+    """One prediction: a condition by name or an edited embedding, a network, and a patch of it for this pass.
+
+    With `rows` (n,) bool the pass is for these samples only, and so is the prediction.
+    """
 
     condition: str | Condition
     network: str = "main"
     patch: Patch | None = None
+    rows: Tensor | None = None
 
 
 @dataclass
 class Counts:
     """Passes per sample: network evaluations (nfe), and classifier forward and backward passes."""
 
-    nfe: int = 0
+    nfe: float = 0  # whole but where some samples skip a pass: then the mean over the batch
     classifier: int = 0
 
 
@@ -61,6 +65,7 @@ class Trajectory:
     scheduler: Any
     sigmas: list[float]  # per evaluation, and the final 0
     step_noise: noise.StepNoise
+    guidance_noise: noise.StepNoise
     index: int = 0
     state: dict[str, Any] = field(default_factory=dict)  # of the guidance method
     counts: Counts = field(default_factory=Counts)
@@ -80,7 +85,8 @@ def start(batch: Batch, seed: int, indices: Sequence[int]) -> Trajectory:
     values = torch.from_numpy(noise.initial(seed, indices, batch.model.latent_shape))
     x = (values * float(scheduler.init_noise_sigma)).to(device, batch.state_dtype)
     levels = schedulers.sigmas(scheduler, batch.model.schedule)
-    return Trajectory(x, scheduler, levels, noise.StepNoise(seed, indices))
+    guidance_noise = noise.StepNoise(seed, indices, noise.GUIDANCE)
+    return Trajectory(x, scheduler, levels, noise.StepNoise(seed, indices), guidance_noise)
 
 
 def advance(trajectory: Trajectory, batch: Batch, guidance: Callable[["Step"], Tensor], until: int) -> None:
@@ -112,6 +118,7 @@ class Step:
         self.index = trajectory.index
         self.count = len(trajectory)
         self.timestep: Tensor = trajectory.scheduler.timesteps[self.index]
+        self.sigmas = trajectory.sigmas[:-1]  # of all evaluations
         self.sigma, self.next_sigma = trajectory.sigmas[self.index : self.index + 2]
         self.labels = batch.labels
         self.state = trajectory.state
@@ -129,6 +136,11 @@ class Step:
     def signal(self) -> float:
         """sqrt(abar)."""
         return float((1 + self.sigma**2) ** -0.5)
+
+    @property
+    def time(self) -> float:
+        """The share of the training schedule that is left: 1 at pure noise."""
+        return (float(self.timestep) + 1) / len(self._batch.model.schedule.alphas_cumprod)
 
     def predict(self, request: str | Request) -> Tensor:
         """One counted prediction (n, *latent_shape) in the model's parameterisation."""
@@ -150,6 +162,18 @@ class Step:
             return (self.x - b * prediction) / a
         return a * self.x - b * prediction if kind == "v_prediction" else prediction
 
+    def from_denoised(self, denoised: Tensor) -> Tensor:
+        """The prediction whose clean latents these are: the inverse of `denoised`."""
+        a, b = self.signal, self.signal * self.sigma
+        kind = self._batch.model.schedule.prediction_type
+        if kind == "epsilon":
+            return (self.x - a * denoised) / b
+        return (a * self.x - denoised) / b if kind == "v_prediction" else denoised
+
+    def embedded(self, condition: str) -> Condition:
+        """A named condition as the floating-point tensors that the network reads, to edit and ask for."""
+        return cast(Embeds, self._batch.model).embed(self._batch.conditions[condition])
+
     def add_score(self, prediction: Tensor, score: Tensor) -> Tensor:
         """The prediction of a model whose score at `x` is higher by `score`, in any parameterisation."""
         b = self.signal * self.sigma
@@ -166,10 +190,10 @@ class Step:
             (gradient,) = torch.autograd.grad(chosen, x)
         return gradient.to(self._batch.state_dtype)
 
-    def noise(self) -> Tensor:
-        """Fresh standard normal noise shaped like x, from the samples' own streams."""
-        values = torch.from_numpy(self._trajectory.step_noise.draw(tuple(self.x.shape[1:])))
-        return values.to(self.x.device, self.x.dtype)
+    def noise(self, like: Tensor) -> Tensor:
+        """Fresh standard normal noise shaped like a tensor (n, ...), from the samples' own streams for guidance."""
+        values = torch.from_numpy(self._trajectory.guidance_noise.draw(tuple(like.shape[1:])))
+        return values.to(like.device, like.dtype)
 
     def _run(self, requests: list[Request]) -> list[Tensor]:
         if self._batch.batched and len(requests) > 1 and _same_network(requests):
@@ -183,7 +207,16 @@ class Step:
     def _one(self, request: Request) -> Tensor:
         network = self._batch.model.networks[request.network]
         with request.patch(network) if request.patch else nullcontext():
-            return self._call(self.x, self._condition(request), request)
+            if request.rows is None:
+                return self._call(self.x, self._condition(request), request)
+            return self._some(request, request.rows)
+
+    def _some(self, request: Request, rows: Tensor) -> Tensor:
+        """The prediction of some samples, counted as that share of a pass; no call where there are none."""
+        if not rows.any():
+            return self.x[rows]
+        condition = pytree.tree_map(lambda part: part[rows], self._condition(request))
+        return self._call(self.x[rows], condition, request, float(rows.double().mean()))
 
     def _together(self, requests: list[Request]) -> list[Tensor]:
         conditions = [self._condition(request) for request in requests]
@@ -192,7 +225,11 @@ class Step:
         outputs = self._call(x, joined, requests[0], len(requests)).chunk(len(requests))
         return list(outputs)
 
-    def _call(self, x: Tensor, condition: Condition, request: Request, passes: int = 1) -> Tensor:
+    def _is_conditional(self, request: Request) -> bool:
+        """Whether the learned variance is this prediction's: "cond", or the first edited condition."""
+        return request.condition == "cond" if isinstance(request.condition, str) else self.variance is None
+
+    def _call(self, x: Tensor, condition: Condition, request: Request, passes: float = 1) -> Tensor:
         self._trajectory.counts.nfe += passes
         model = self._batch.model
         with self._batch.watch("denoiser"):
@@ -201,20 +238,21 @@ class Step:
         if not model.learned_variance:
             return output
         output, tail = output.chunk(2, dim=1)
-        if request.condition == "cond" and request.network == "main":
+        if request.network == "main" and request.rows is None and self._is_conditional(request):
             self.variance = tail[: len(self.x)]
         return output
 
 
 def _key(request: Request) -> tuple[str, str] | int:
-    """What makes two requests the same: names; an edited embedding or a patch is the same as nothing else."""
-    if isinstance(request.condition, str) and request.patch is None:
+    """What makes two requests the same: names; an edited embedding, a patch or some rows are like nothing else."""
+    if isinstance(request.condition, str) and request.patch is None and request.rows is None:
         return (request.condition, request.network)
     return id(request)
 
 
 def _same_network(requests: list[Request]) -> bool:
-    return len({request.network for request in requests}) == 1 and not any(request.patch for request in requests)
+    special = any(request.patch is not None or request.rows is not None for request in requests)
+    return len({request.network for request in requests}) == 1 and not special
 
 
 def _scheduler_step(trajectory: Trajectory, batch: Batch, prediction: Tensor) -> Tensor:

@@ -140,12 +140,23 @@ def paired_difference(a: Replicated, b: Replicated, level: float = 0.95) -> Esti
     return _estimate(_paired(a, b), max(_magnitude(a), _magnitude(b)), level)
 
 
-def tied_set(scores: Sequence[Replicated], lower_is_better: bool, alpha: float = 0.05) -> TiedSet:
-    """All candidates not shown worse than the best, by one-sided paired t tests at alpha / (m - 1)."""
+def independent_difference(a: Replicated, b: Replicated, level: float = 0.95) -> Estimate:
+    """Bias-corrected a - b, for scores of unrelated samples: errors add in squares, t has the fewer groups' degrees."""
+    first, second = estimate(a, level), estimate(b, level)
+    gap, groups = first.value - second.value, min(len(a.replicates), len(b.replicates))
+    if first.standard_error is None or second.standard_error is None:
+        return Estimate(gap, None, None, None)
+    error = float(np.hypot(first.standard_error, second.standard_error))
+    return Estimate(gap, error, t_interval(gap, error, groups, level), 2 * float(stdtr(groups - 1, -abs(gap) / error)))
+
+
+def tied_set(scores: Sequence[Replicated], lower_is_better: bool, alpha: float = 0.05, paired: bool = True) -> TiedSet:
+    """All candidates not shown worse than the best, by one-sided t tests at alpha / (m - 1), paired or not."""
+    compare = paired_difference if paired else independent_difference
     sign = 1.0 if lower_is_better else -1.0
     best = int(np.argmin([sign * pseudo_values(score).mean() for score in scores]))
     p_values = tuple(
-        None if i == best else _p_worse(paired_difference(score, scores[best]), sign, len(score.replicates))
+        None if i == best else _p_worse(compare(score, scores[best]), sign, len(score.replicates))
         for i, score in enumerate(scores)
     )
     level = alpha / max(len(scores) - 1, 1)

@@ -2,7 +2,8 @@
 
 results/<experiment>/
     plan.json             what was asked for
-    records/<id>.json     one per cell, `speed-<id>.json` per cost class; <id>.png are the gallery strips
+    records/<id>.json     one per cell, `speed-<id>.json` per cost class; <id>.png are the gallery strips,
+                          <id>.points.json the first samples of a model of the plane
     blocks/<id>/<start>.npz   features of finished blocks, followed by their SHA-256 (git-ignored)
 """
 
@@ -50,7 +51,10 @@ class Store:
             except OSError as error:
                 raise _unwritable(self.folder / ".lock", error) from None
             self._sweep()
-            yield
+            try:
+                yield
+            finally:
+                self._sweep()
 
     def write_record(self, record: CellRecord | SpeedRecord | PlanRecord) -> None:
         """Write a record with its checksum, replacing an older one in a single step."""
@@ -106,9 +110,25 @@ class Store:
         """Write the strip of a cell's first samples."""
         self._write(self.records / f"{cell_id}.png", png)
 
+    def write_points(self, cell_id: str, points: np.ndarray, labels: np.ndarray) -> None:
+        """Write a cell's first samples in the plane, (n, 2), and their classes (n,)."""
+        body = {"labels": labels.tolist(), "points": np.round(points, 4).tolist()}
+        self._write(self._points_path(cell_id), (_compact(body) + "\n").encode())
+
+    def points(self, cell_id: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """A cell's first samples in the plane (n, 2) and their classes (n,), or None where there are none."""
+        try:
+            body = json.loads(self._points_path(cell_id).read_bytes())
+            return np.array(body["points"], dtype=float).reshape(-1, 2), np.array(body["labels"], dtype=int)
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
     def _path(self, kind: str, record_id: str) -> Path:
         names = {"cell": f"records/{record_id}.json", "speed": f"records/speed-{record_id}.json", "plan": "plan.json"}
         return self.folder / names[kind]
+
+    def _points_path(self, cell_id: str) -> Path:
+        return self.records / f"{cell_id}.points.json"
 
     def _block_path(self, cell_id: str, start: int) -> Path:
         return self.blocks / cell_id / f"{start:09d}.npz"
@@ -117,11 +137,14 @@ class Store:
         try:
             body = json.loads(path.read_bytes())
             checksum = body.pop("checksum", None)
-            if body.get("schema_version", SCHEMA) > SCHEMA:
-                raise InputError(f"{path} was written by a newer cfgbench (schema {body['schema_version']}); upgrade")
             if checksum != _checksum(body):
                 raise ValueError("checksum does not match")
-            return kind.model_validate(body)
+            if body.get("schema_version", SCHEMA) > SCHEMA:
+                raise InputError(f"{path} was written by a newer cfgbench (schema {body['schema_version']}); upgrade")
+            record = kind.model_validate(body)
+            if self._path(record.kind, record.id) != path:
+                raise ValueError("this record is of another cell")
+            return record
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -145,7 +168,7 @@ class Store:
             raise _unwritable(path, error) from None
 
     def _sweep(self) -> None:
-        """Remove what writers that were killed had begun."""
+        """Remove what writers that were killed had begun: workers of this run or of an earlier one."""
         for place in (self.folder, self.records, *self.blocks.glob("*/")):
             for path in place.glob(f"{TEMPORARY}*"):
                 path.unlink(missing_ok=True)

@@ -41,7 +41,9 @@ def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
 
 def score_cell(task: Task, folder: Path, device: str) -> bool:
     """Score a cell and write its record; False if a block turned out to be missing or damaged."""
-    return scoring.score(task, Store(folder), device) is not None
+    store = Store(folder)
+    gallery.write_points(store, task.cell.id, task.starts)  # first: a cell with a record is never looked at again
+    return scoring.score(task, store, device) is not None
 
 
 def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) -> sampling.Batch:
@@ -78,6 +80,7 @@ def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np
     encoded = _encode(task, samples, labels)
     return {
         **{name: value for name, value in encoded._asdict().items() if value is not None},
+        **gallery.plane(samples),
         **health.examine(latents.float().cpu().numpy(), samples),
         "labels": labels,
         "pixels": health.pixel_hashes(samples),

@@ -266,3 +266,17 @@ def test_jackknife_errors_of_recall_and_coverage_are_too_wide_to_show(name: str)
     scores = simulated(name, 0.0, 100)
     error = np.sqrt(np.mean([statistics.standard_error(score.replicates) ** 2 for score in scores]))
     assert error > 1.1 * np.std([score.value for score in scores], ddof=1)
+
+
+def test_the_error_of_independent_scores_is_that_of_both_and_pairing_shared_noise_cuts_it() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal(20)
+    values = (shared + 0.1 * rng.standard_normal(20) + offset for offset in (0.4, 0.0))
+    a, b = (mean_score(value, np.arange(20)) for value in values)
+    apart, together = statistics.independent_difference(a, b), statistics.paired_difference(a, b)
+    errors = [statistics.estimate(score).standard_error or 0.0 for score in (a, b)]
+    assert apart.standard_error == pytest.approx(np.hypot(*errors))
+    assert together.value == pytest.approx(apart.value)
+    assert (together.standard_error or 0.0) < 0.3 * (apart.standard_error or 0.0)
+    assert statistics.tied_set([a, b], lower_is_better=True).tied == (1,)
+    assert statistics.tied_set([a, b], lower_is_better=True, paired=False).tied == (0, 1)

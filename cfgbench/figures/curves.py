@@ -1,5 +1,6 @@
 """Scores over the scale and over the number of network evaluations."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from cfgbench.cell import number
 from cfgbench.figures import style
-from cfgbench.figures.style import DOUBLE, NEUTRAL, SINGLE, Facet, Look
+from cfgbench.figures.style import NEUTRAL, SINGLE, Facet, Look
 from cfgbench.records import CellRecord
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import difference, value, verdict
@@ -49,15 +50,17 @@ def quality_vs_nfe(results: Results) -> Figure | None:
     groups = _step_groups(results)
     if column is None or not groups:
         return None
-    figure = Figure(figsize=(DOUBLE, 2.9), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    down, across = (2, 1) if style.is_narrow() else (1, 2)
+    figure = Figure(figsize=(style.width(), 0.5 + 2.4 * down), layout="constrained")
+    left, right = figure.subplots(down, across, sharey=True).flat
     looks = {label: style.numbered_look(i) for i, label in enumerate(groups)}
     fixed = _common_scale(column, groups)
     _nfe_panel(left, column, groups, looks, None)
     _nfe_panel(right, column, groups, looks, fixed)
     left.set_title("each point at its best scale")
     right.set_title(f"scale {number(fixed)} everywhere")
-    left.set_ylabel(style.axis_label(column, results))
+    for ax in (left, right)[:down]:
+        ax.set_ylabel(style.axis_label(column, results))
     style.legend(figure, looks)
     return figure
 
@@ -127,11 +130,13 @@ def _grid(panels: int, rows: int) -> tuple[Figure, list[list[Axes]]]:
     """Axes [row][panel]: panels from left to right, each a column of scores; a single panel lies on its side."""
     across = style.columns_for(panels)
     if panels == 1:
-        figure = Figure(figsize=(DOUBLE if rows > 1 else SINGLE, 2.6), layout="constrained")
-        return figure, [[ax] for ax in figure.subplots(1, rows, squeeze=False)[0]]
+        beside = 1 if style.is_narrow() else rows
+        size = (style.width() if rows > 1 else SINGLE, 0.5 + 2.1 * rows / beside)
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, [[ax] for ax in figure.subplots(rows // beside, beside, squeeze=False).flat]
     down = -(-panels // across) * rows
-    figure = Figure(figsize=(DOUBLE, 0.5 + (2.1 if across <= 3 else 1.5) * down), layout="constrained")
-    axes = figure.subplots(down, across)
+    figure = Figure(figsize=(style.width(), 0.5 + (2.1 if across <= 3 else 1.5) * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
     for ax in axes.flat:
         ax.set_visible(False)
     used = [[axes[i // across * rows + row, i % across] for i in range(panels)] for row in range(rows)]
@@ -140,6 +145,14 @@ def _grid(panels: int, rows: int) -> tuple[Figure, list[list[Axes]]]:
     for ax in (ax for row in used for i, ax in enumerate(row) if i % across):
         ax.tick_params(labelleft=False)
     return figure, used
+
+
+def _runs(arm: Arm, tied: set[str]) -> list[tuple[float, float]]:
+    """Ends of each run of neighbouring scales that are all tied, of two scales or more."""
+    points = sorted(arm.points, key=lambda point: point.scale)
+    groups = itertools.groupby(points, key=lambda point: point.record.id in tied)
+    runs = [[point.scale for point in run] for inside, run in groups if inside]
+    return [(run[0], run[-1]) for run in runs if len(run) > 1]
 
 
 def _panel(ax: Axes, column: Column, panel: Facet, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
@@ -152,11 +165,11 @@ def _panel(ax: Axes, column: Column, panel: Facet, curves: Mapping[str, list[Spo
         tied = found.tied or ()
         draw_curve(ax, spots, looks[label], found.best.id, {record.id for record in tied})
         best_scales.append(arm.scale_of(found.best))
-        if len(curves) == 1 and len(tied) > 1:
-            ends = [arm.scale_of(record) for record in tied]
-            ax.axvspan(min(ends), max(ends), color=looks[label].colour, alpha=0.08, linewidth=0, zorder=0)
+        if len(curves) == 1:
+            for low, high in _runs(arm, {record.id for record in tied}):
+                ax.axvspan(low, high, color=looks[label].colour, alpha=0.08, linewidth=0, zorder=0)
     scales = [point.scale for arm in panel.lines.values() for point in arm.points]
-    style.scale_axis(ax, scales, panel.axis, best_scales, with_w=ax.get_position().width > 0.3)
+    style.scale_axis(ax, scales, panel.axis, best_scales, with_w=ax.get_position().width * style.width() > 2)
     ax.set_title(panel.title)
 
 

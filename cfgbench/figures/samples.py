@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cfgbench.cell import number
-from cfgbench.figures.style import DOUBLE
+from cfgbench.figures import style
 from cfgbench.records import CellRecord
 from cfgbench.tables.compare import verdict
-from cfgbench.tables.results import Arm, Point, Results
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Point, Results
 
 MAX_ROWS, MAX_COLUMNS = 10, 10
 MAX_ARMS = 4
+MIN_SIDE = 0.19  # inches of a tile, so that the scales above it fit
 GAP = 0.6  # columns between arms
 LEFT, BOTTOM = 0.3, 0.03  # inches
 
@@ -28,10 +29,11 @@ def sample_grid(results: Results) -> Figure | None:
     arms = _arms(results)
     if not arms:
         return None
-    columns = [_points(results, arm) for arm in arms]
+    room = int((style.width() - 0.4) / MIN_SIDE) // len(arms)
+    columns = [_points(results, arm, max(2, min(MAX_COLUMNS, room))) for arm in arms]
     rows = min(MAX_ROWS, columns[0][0].record.num_classes)
     wide = sum(map(len, columns)) + GAP * (len(arms) - 1)
-    side = min(0.42, (DOUBLE - 0.4) / wide)
+    side = min(0.42, (style.width() - 0.4) / wide)
     titles = [
         _title(results.label(arm), arm.axis, len(points) * side) for arm, points in zip(arms, columns, strict=True)
     ]
@@ -69,12 +71,12 @@ def _best_arm(results: Results, arms: list[Arm]) -> Arm:
     return next(holders, arms[0])
 
 
-def _points(results: Results, arm: Arm) -> list[Point]:
-    """Those scales that have pictures, thinned evenly to ten."""
+def _points(results: Results, arm: Arm, most: int) -> list[Point]:
+    """Those scales that have pictures, thinned evenly to so many."""
     points = [point for point in arm.points if _strip(results, point.record).exists()]
-    if len(points) <= MAX_COLUMNS:
+    if len(points) <= most:
         return points
-    return [points[round(i)] for i in np.linspace(0, len(points) - 1, MAX_COLUMNS)]
+    return [points[round(i)] for i in np.linspace(0, len(points) - 1, most)]
 
 
 def _strip(results: Results, record: CellRecord) -> Path:
@@ -83,7 +85,7 @@ def _strip(results: Results, record: CellRecord) -> Path:
 
 def _title(label: str, axis: str, inches: float) -> str:
     """The method, wrapped to the width of its block, and the name of the scale."""
-    symbol = "guidance scale s" if axis == "guidance_scale" else "classifier scale"
+    symbol = "guidance scale s" if axis == "guidance_scale" else SCALE_SYMBOLS[axis]
     return textwrap.fill(label, max(12, int(inches / 0.045))) + f"\n{symbol}"
 
 

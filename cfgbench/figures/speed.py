@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfgbench.figures.style import COLOURS, DOUBLE
+from cfgbench.figures import style
+from cfgbench.figures.style import COLOURS
 from cfgbench.records import SpeedRecord, Timing
 from cfgbench.tables.compare import latency, ratio_to_unguided, weights_bytes
 from cfgbench.tables.results import Results, arm_fields, describe, varying
@@ -33,17 +34,19 @@ def latency_and_memory(results: Results) -> Figure | None:
     chosen = list(dict.fromkeys((sizes[0], sizes[-1])))
     groups = [_bars(results, size) for size in chosen]
     lines = max(sum(1 + bar.label.count("\n") for bar in bars) + 0.5 * len(bars) for bars in groups)
-    figure = Figure(figsize=(DOUBLE, 1.1 + 0.115 * lines), layout="constrained")
-    axes = figure.subplots(1, len(chosen) + 1, squeeze=False)[0]
+    panels = len(chosen) + 1
+    down, across = (panels, 1) if style.is_narrow() else (1, panels)
+    figure = Figure(figsize=(style.width(), 0.5 + (0.6 + 0.115 * lines) * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flatten()
     for ax, size, bars in zip(axes, chosen, groups, strict=False):
         _latency_axes(ax, results, bars)
         ax.set_xlabel(f"ms per image\nbatch {size}")
     _memory_axes(axes[-1], groups[-1])
     axes[-1].set_xlabel(f"memory in MB\nbatch {chosen[-1]}")
-    for ax in axes[1:]:
+    for ax in axes[1:across]:
         ax.tick_params(labelleft=False)
     handles = [*axes[0].get_legend_handles_labels()[0], *axes[-1].get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3 if style.is_narrow() else len(handles))
     return figure
 
 

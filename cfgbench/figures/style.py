@@ -20,6 +20,7 @@ from cfgbench.registry import METHODS
 from cfgbench.tables.results import Arm, Column, Results, describe, varying
 
 SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a paper, two columns
+WIDTHS = {"single": SINGLE, "double": DOUBLE}
 MAX_LINES = 8  # in a panel; more arms make more panels
 STYLE: dict[str, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -77,10 +78,21 @@ class Facet:
 
 
 @contextmanager
-def applied() -> Iterator[None]:
-    """The house style, for making and for saving figures."""
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):  # type: ignore[dict-item]
+def applied(inches: float = DOUBLE) -> Iterator[None]:
+    """The house style, for making and for saving figures that are at most so wide."""
+    size = {"figure.figsize": (inches, inches / 2)}
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, **size}):  # type: ignore[dict-item]
         yield
+
+
+def width() -> float:
+    """The most inches that a figure may be wide."""
+    return float(matplotlib.rcParams["figure.figsize"][0])
+
+
+def is_narrow() -> bool:
+    """Whether there is room for one column of panels with their own labels, and no more."""
+    return width() < (SINGLE + DOUBLE) / 2
 
 
 def facets(arms: Sequence[Arm], by_axis: bool) -> list[Facet]:
@@ -120,7 +132,9 @@ def numbered_look(index: int) -> Look:
 
 
 def columns_for(panels: int) -> int:
-    """How many panels lie side by side: up to four, else the number that leaves the fewest gaps."""
+    """How many panels lie side by side: up to four, else the number that leaves the fewest gaps; two if narrow."""
+    if is_narrow():
+        return min(panels, 2)
     return panels if panels <= 4 else min((5, 4, 3), key=lambda across: -panels % across)
 
 

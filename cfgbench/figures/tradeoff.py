@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from cfgbench.cell import number
 from cfgbench.figures import style
-from cfgbench.figures.style import DOUBLE, NEUTRAL, SINGLE, Facet, Label, Look
+from cfgbench.figures.style import NEUTRAL, SINGLE, Facet, Label, Look
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import seconds_per_image, value, verdict
 from cfgbench.tables.results import Arm, Column, Results
@@ -37,10 +37,13 @@ def quality_tradeoff(results: Results) -> Figure | None:
         return None
     panels = style.facets(arms, by_axis=False)
     looks = style.looks(panels)
-    height = 0.5 + (2.9 if len(panels) == 1 else 1.8) * len(panels)
-    figure = Figure(figsize=(DOUBLE if len(pairs) > 1 else SINGLE, height), layout="constrained")
-    axes = figure.subplots(len(panels), len(pairs), squeeze=False)
-    places = [(axes[i, j], panel, pair) for i, panel in enumerate(panels) for j, pair in enumerate(pairs)]
+    across = 1 if style.is_narrow() and len(panels) <= 2 else len(pairs)
+    down = len(panels) * len(pairs) // across
+    height = 0.5 + (2.9 if down == 1 else 2.6 if across == 1 else 1.8) * down
+    figure = Figure(figsize=(style.width() if len(pairs) > 1 else SINGLE, height), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flat
+    wanted = ((panel, pair) for panel in panels for pair in pairs)
+    places = [(ax, panel, pair) for ax, (panel, pair) in zip(axes, wanted, strict=True)]
     for ax, panel, pair in places:
         _tradeoff_axes(ax, results, pair, panel, looks)
     style.legend(figure, looks, [_unguided_key()])
@@ -58,9 +61,9 @@ def quality_vs_seconds(results: Results) -> Figure | None:
         return None
     panels = style.facets(timed, by_axis=False)
     looks = style.looks(panels)
-    across = min(3, style.columns_for(len(panels)))
+    across = 1 if style.is_narrow() else min(3, style.columns_for(len(panels)))
     down = -(-len(panels) // across)
-    size = (DOUBLE if across > 1 else SINGLE * 1.3, 0.7 + 2.1 * down)
+    size = (style.width() if across > 1 else min(style.width(), SINGLE * 1.3), 0.7 + 2.1 * down)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for i, ax in enumerate(axes.flat):

@@ -54,3 +54,11 @@ class Model(Protocol):
     def decode(self, latents: Tensor) -> np.ndarray:
         """Samples: uint8 RGB or grey images (n, channels, height, width), or float64 vectors (n, d)."""
         ...
+
+
+class Embeds(Protocol):
+    """What a model with the capability `embedding` offers besides: conditions that a guidance method may edit."""
+
+    def embed(self, condition: Condition) -> Condition:
+        """The same condition as floating-point tensors, each (n, ...), which `predict` takes as well."""
+        ...

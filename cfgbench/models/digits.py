@@ -5,6 +5,7 @@ gradients of the classifier explode. Recipe: `cfgbench/training/digits.py`; resu
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from cfgbench.models.digits_networks import DiffusionNet, NoisyClassifier
 
 @dataclass(frozen=True)
 class DigitsModel:
-    """Implements `cfgbench.models.Model`; a condition is the labels (n,) int64, 10 for none."""
+    """Implements `cfgbench.models.Model`; a condition is the labels (n,) int64, 10 for none, or embeddings (n, 64)."""
 
     networks: dict[str, nn.Module]  # "main", "classifier" and, where asked for, "weak"
     schedule: Schedule
@@ -30,6 +31,11 @@ class DigitsModel:
         """The labels as "cond" and the null label as "uncond", both (n,) int64."""
         cond = torch.as_tensor(labels, dtype=torch.int64, device=self.device)
         return {"cond": cond, "uncond": torch.full_like(cond, NULL_LABEL)}
+
+    def embed(self, condition: Tensor) -> Tensor:
+        """The embedding (n, 64) of labels (n,)."""
+        embedding: Tensor = cast(DiffusionNet, self.networks["main"]).label(condition)
+        return embedding
 
     def predict(self, x: Tensor, level: Level, condition: Tensor, network: str = "main") -> Tensor:
         """v (n, 1, 8, 8) at x (n, 1, 8, 8)."""

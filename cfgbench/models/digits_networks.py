@@ -38,8 +38,9 @@ class DiffusionNet(nn.Module):
         self.last = _zeroed(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, x: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
-        """v (n, 1, 8, 8) at x (n, 1, 8, 8), timestep (), (1,) or (n,), label (n,) int64."""
-        embedding = functional.silu(self.time(_sinusoids(timestep).to(x.dtype)) + self.label(label))
+        """v (n, 1, 8, 8) at x (n, 1, 8, 8), timestep (), (1,) or (n,), label (n,) int64 or embedded (n, 64)."""
+        condition = label if label.is_floating_point() else self.label(label)
+        embedding = functional.silu(self.time(_sinusoids(timestep).to(x.dtype)) + condition)
         skip = self.down(self.first(x), embedding)
         h = self.middle1(self.shrink(skip), embedding)
         h = self.middle2(self.attention(h), embedding)

@@ -60,7 +60,8 @@ class Gaussians:
         """E[noise | x_t, c] = -sigma grad log p_sigma(x), by differentiation of the closed form."""
         with torch.enable_grad():
             clean_scale = _clean_scale(x.detach(), level.sigma).requires_grad_(True)
-            log_density = self.networks[network](clean_scale, level.sigma).gather(1, condition[:, None])
+            inputs = clean_scale.view_as(clean_scale)  # no leaf: FLOP counters hook it
+            log_density = self.networks[network](inputs, level.sigma).gather(1, condition[:, None])
             (score,) = torch.autograd.grad(log_density.sum(), clean_scale)
         return -level.sigma * score
 

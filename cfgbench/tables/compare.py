@@ -1,7 +1,8 @@
 """Values, paired differences, the best and its tied set, and seconds, from the records of `Results`.
 
-Scores are shown as the registry says: bias-corrected (an estimate at infinite samples) or plain. Comparisons are
-paired, and use the largest sample count that all cells compared have, with error bars if there is one.
+Scores are shown as the registry says: bias-corrected (an estimate at infinite samples) or plain. Comparisons use the
+largest sample count that all cells compared have, with error bars if there is one; they are paired where the samples
+are (same noise, or the same items elsewhere).
 """
 
 from collections.abc import Sequence
@@ -51,15 +52,21 @@ def value(column: Column, record: CellRecord) -> Estimate | None:
 
 
 def difference(column: Column, a: CellRecord, b: CellRecord) -> Estimate | None:
-    """The paired difference a - b at the largest common sample count, or None where either lacks the score."""
+    """The difference a - b at the largest common sample count, or None where either lacks the score."""
     common = _common(column, (a, b))
     if common is None or a.id == b.id:
         return None
     first, second = (rungs(column, record)[common] for record in (a, b))
     if first.replicates and second.replicates:
-        result = statistics.paired_difference(_replicated(column, first), _replicated(column, second))
+        compare = statistics.paired_difference if paired((a, b), common) else statistics.independent_difference
+        result = compare(_replicated(column, first), _replicated(column, second))
         return result if column.entry.interval else Estimate(result.value, None, None, None)
     return None if column.corrected else Estimate(first.value - second.value, None, None, None)
+
+
+def paired(records: Sequence[CellRecord], count: int) -> bool:
+    """Whether the first `count` samples of these cells share their noise, or are pictures of the same items."""
+    return len({(record.cell.seed, record.num_classes, record.pairing.get(count)) for record in records}) == 1
 
 
 def verdict(column: Column, records: Sequence[CellRecord]) -> Verdict | None:
@@ -70,7 +77,8 @@ def verdict(column: Column, records: Sequence[CellRecord]) -> Verdict | None:
         return None
     chosen = [rungs(column, record)[common] for record in candidates]
     if column.entry.interval and all(rung.replicates for rung in chosen):
-        tied = statistics.tied_set([_replicated(column, rung) for rung in chosen], column.entry.lower_is_better)
+        scores = [_replicated(column, rung) for rung in chosen]
+        tied = statistics.tied_set(scores, column.entry.lower_is_better, paired=paired(candidates, common))
         return Verdict(candidates[tied.best], tuple(candidates[i] for i in tied.tied), common)
     sign = 1 if column.entry.lower_is_better else -1
     best = min(range(len(chosen)), key=lambda i: sign * chosen[i].value)

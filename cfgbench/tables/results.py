@@ -19,7 +19,15 @@ from cfgbench.store import Store
 
 Fields = dict[str, str]
 
-SCALE_SYMBOLS = {"guidance_scale": "s", "classifier_scale": "classifier scale"}
+
+class _Symbols(dict[str, str]):
+    """How texts call a scale; one that is not listed by its own name."""
+
+    def __missing__(self, axis: str) -> str:
+        return axis.replace("_", " ")
+
+
+SCALE_SYMBOLS = _Symbols(guidance_scale="s")
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Arm:
 
     fields: Fields  # what its cells share: method, parameters, model, sampler, ...
     method: str
-    axis: str  # guidance_scale | classifier_scale
+    axis: str  # guidance_scale, or the method's own
     points: tuple[Point, ...]
 
     @property
@@ -123,6 +131,8 @@ def load(folder: Path) -> Results:
     """Read a results folder; InputError where a column would hold scores of two identities."""
     store = Store(folder)
     plan = store.plan()
+    METHODS.update(plan.plugin_methods)
+    METRICS.update(plan.plugin_metrics)
     records = {cell.id: record for cell in plan.cells if (record := store.cell(cell.id)) is not None}
     speeds = tuple(speed for name in plan.speeds if (speed := store.speed(name)) is not None)
     return Results(folder, plan, records, speeds, _columns(plan, tuple(records.values())))
@@ -204,7 +214,8 @@ def _arm(records: Sequence[CellRecord], done: Sequence[CellRecord]) -> Arm:
     cell = records[0].cell
     method = METHODS[cell.guidance.method]
     points = [Point(record.cell.scale or 0.0, record) for record in records]
-    for end, name in method.ends.items():
+    never_off = bool(set(cell.guidance.parameters) & set(method.always))
+    for end, name in () if never_off else method.ends.items():
         points += [Point(end, record) for record in done if _is_end(record, name, cell)]
     ordered = tuple(sorted(points, key=lambda point: point.scale))
     return Arm(arm_fields(cell), cell.guidance.method, method.scale or "guidance_scale", ordered)

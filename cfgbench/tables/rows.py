@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cfgbench.cell import Cell, canonical_json, number
+from cfgbench.cell import Cell, canonical_json, digest, number
 from cfgbench.records import CellRecord, Health, Rung, SpeedRecord, Timing
+from cfgbench.registry import METHODS
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import (
     Verdict,
@@ -27,6 +28,7 @@ from cfgbench.tables.results import Arm, Column, Results, arm_fields, at_edge, f
 Value = str | int | float | bool | None
 Row = dict[str, Value]
 
+SCALES = ("guidance_scale", "classifier_scale")  # those that have columns of their own
 MIN_REPEATS_P99 = 300  # below, the 99th percentile is the maximum by another name
 
 
@@ -38,7 +40,7 @@ def result_rows(results: Results) -> list[Row]:
 
 
 def score_rows(results: Results) -> list[Row]:
-    """`scores.csv`: one row per cell, score and sample count, with identities, and one per absent score."""
+    """`scores.csv`: one row per cell, score and sample count, and one per absent score."""
     rows: list[Row] = []
     for record in results.done:
         for column in results.columns:
@@ -46,6 +48,14 @@ def score_rows(results: Results) -> list[Row]:
                 rows.append(_score_row(column, record.id, count, rung))
         rows += [_absent_row(record.id, absent.column, absent.reason) for absent in record.absent]
     return rows
+
+
+def identity_rows(results: Results) -> list[Row]:
+    """`identities.csv`: what exactly each column is, once; rows of `scores.csv` name it by `identity`."""
+    return [
+        {"column": c.name, "identity": digest(dict(c.identity)), "definition": canonical_json(dict(c.identity))}
+        for c in results.columns
+    ]
 
 
 def best_rows(results: Results) -> list[Row]:
@@ -85,9 +95,16 @@ def plain(item: Value) -> str:
 
 def _extra_names(cells: Sequence[Cell]) -> list[str]:
     """Parameters beyond the fixed columns that some cell sets."""
-    names = dict.fromkeys(name for cell in cells for name in other_parameters(cell))
+    names = dict.fromkeys(name for cell in cells for name in _parameters(cell))
     names |= dict.fromkeys(name for name in ("eta", "state_dtype") if any(_setting(cell, name) for cell in cells))
     return list(names)
+
+
+def _parameters(cell: Cell) -> dict[str, str]:
+    """What a cell's method is given beside the scales that have columns: a scale of another name first."""
+    scale = METHODS[cell.guidance.method].scale
+    own = {} if scale in (None, *SCALES) else {str(scale): number(cell.scale)}
+    return own | other_parameters(cell)
 
 
 def _setting(cell: Cell, name: str) -> Value:
@@ -118,7 +135,7 @@ def _identity_row(cell: Cell, record: CellRecord | None, extras: Sequence[str]) 
     row |= {"classifier_scale": cell.classifier_scale, "sampler": diffusion.sampler if diffusion else None}
     row |= {"steps": diffusion.steps if diffusion else None, "dtype": cell.dtype}
     row |= {"num_samples": record.num_samples if record and done else None, "seed": cell.seed}
-    row |= {name: other_parameters(cell).get(name, _setting(cell, name)) for name in extras}
+    row |= {name: _parameters(cell).get(name, _setting(cell, name)) for name in extras}
     row["nfe"] = record.nfe if record else None
     row["classifier_passes"] = record.classifier_passes if record else None
     return row
@@ -170,7 +187,7 @@ def _score_row(column: Column, cell_id: str, count: int, rung: Rung) -> Row:
     row: Row = {"id": cell_id, "column": column.name, "metric": column.metric, "num_samples": count}
     row |= {"value": result.value if result else None, "se": result.standard_error if result else None}
     row |= {"lo": low, "hi": high, "plain_value": rung.value, "replicates": len(rung.replicates)}
-    return row | {"identity": canonical_json(column.identity), "absent": None}
+    return row | {"identity": digest(dict(column.identity)), "absent": None}
 
 
 def _absent_row(cell_id: str, column: str, reason: str) -> Row:

@@ -1,0 +1,117 @@
+"""What a registry says of each name: typed entries whose targets `module:attribute` are imported only when they run.
+
+A plug-in's entry has the digest of the file that it comes from, which enters the ids of cells and scores.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from math import inf
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a method or model: its type, default and legal range."""
+
+    kind: str  # float | int | bool | str | interval
+    default: object = None
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[object, ...] | None = None
+    optional: bool = False  # null is allowed
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A guidance method. `ends` names the cheaper method that a setting of the scale amounts to."""
+
+    target: str
+    scale: str | None  # the parameter that says how strong: guidance_scale, or a name of its own, 0 = off
+    parameters: Mapping[str, Parameter]
+    ends: Mapping[float, str]
+    passes: int  # network evaluations per guided step and sample
+    classifier_passes: int = 0
+    needs: tuple[str, ...] = ()  # networks beside "main"
+    label: str = ""
+    source: str = ""
+    base_scale: float = 1.0  # the guidance_scale that a scale of its own starts from
+    cfg_at: Mapping[str, object] = field(default_factory=dict)  # settings that make it plain CFG, where there are any
+    always: tuple[str, ...] = ()  # parameters that act whatever the scale: with one of them set, nothing is "off"
+    capabilities: tuple[str, ...] = ()  # what it asks of the model: attention, embedding, grid
+    samplers: tuple[str, ...] = ()  # the only ones it is right with, at eta = 0; empty: all
+    skips: bool = False  # may ask for fewer passes than it declares
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A diffusers scheduler with the settings that make it this sampler."""
+
+    target: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    evaluations: str = "n"  # len(timesteps) for n steps: n | 2n-1 | n+1
+    stochastic: bool = False
+    eta: bool = False  # step() takes eta
+    minimum_steps: int = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model family. What the planner must know before any weights load."""
+
+    target: str
+    parameters: Mapping[str, Parameter]
+    num_classes: str | int  # a number, or the target of a function of the parameters
+    files: str | None  # target of a function of the parameters: network -> weight file, hashed into a cell's id
+    noise_levels: str  # target of a torch-free function of the parameters: sigma per training timestep, increasing
+    encoder: str
+    reference: str
+    dtypes: tuple[str, ...]
+    networks: tuple[str, ...] = ("main",)
+    capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (latents with height and width)
+    switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function of features. `needs` is what it reads of the samples."""
+
+    target: str
+    label: str
+    lower_is_better: bool
+    needs: str = "features"  # features | log_probs | clip_scores
+    reference: bool = True  # compared with a reference set
+    headline: str = "value"  # value | bias_corrected
+    interval: bool = True  # False where the jackknife does not cover: shown without an error bar
+    limits: tuple[float, float] = (-inf, inf)  # of the score; close to an end there is no interval
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns samples into what metrics read."""
+
+    target: str
+    provides: tuple[str, ...]
+    files: str | None  # target of a function () -> {what it provides: weight file}
+    images: tuple[int, int | None, int | None] | None = None  # channels, height, width it reads; None is any
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Two disjoint sets: scores without a suffix are against the held-out one, `_train` against the other."""
+
+    target: str  # (half, model parameters) -> samples and labels
+    halves: tuple[str, ...] = ("heldout", "train")
+    digest: str | None = None
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """The object that `module:attribute` names."""
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]

@@ -1,0 +1,77 @@
+"""What the page says beside the scores: broken samples, failures, the claims ledger, the command to run again."""
+
+import csv
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfgbench import console
+from cfgbench.records import CellRecord
+from cfgbench.tables.results import Results
+from cfgbench.tables.text import Table, Text
+
+
+@dataclass(frozen=True)
+class HealthRow:
+    """A cell's broken samples and its share of values at the ends of their range."""
+
+    title: str
+    num_samples: int
+    nan: int
+    constant: int
+    saturated: int
+    clipped: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that raised."""
+
+    title: str
+    reason: str
+    traceback: str
+
+
+def health_rows(results: Results) -> list[HealthRow]:
+    """One row per finished cell."""
+    return [_health_row(record) for record in results.done]
+
+
+def failures(results: Results) -> list[Failure]:
+    """The failed cells in plan order."""
+    planned = (results.records.get(cell.id) for cell in results.plan.cells)
+    failed = (record for record in planned if record is not None and record.status == "failed")
+    return [_failure(record) for record in failed]
+
+
+def claims(folder: Path) -> Table | None:
+    """The claims ledger of a results folder, or None where it has none."""
+    path = folder / "claims.csv"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    return Table("Published claims and what this experiment shows of them.", tuple(header), tuple(map(_texts, rows)))
+
+
+def command(results: Results) -> str | None:
+    """The command that made these results; None for samples that were made elsewhere."""
+    source = results.plan.source
+    return f"cfgbench run {shlex.quote(source)}" if source.endswith((".yaml", ".yml")) else None
+
+
+def _health_row(record: CellRecord) -> HealthRow:
+    health = record.health
+    clipped = health.clipped_values / health.values if health.values else None
+    title = console.title(record.cell)
+    return HealthRow(title, record.num_samples, health.nan, health.constant, health.saturated, clipped)
+
+
+def _failure(record: CellRecord) -> Failure:
+    text = (record.error or "no reason given").strip()
+    return Failure(console.title(record.cell), text.split("\n")[-1], text)
+
+
+def _texts(row: Sequence[str]) -> tuple[Text, ...]:
+    return tuple(map(Text, row))

@@ -1,0 +1,92 @@
+"""The code to paste that makes a cell's samples: a diffusers call, or an experiment file for the testbeds.
+
+diffusers builds a scheduler from a pipeline's own; the settings that make it ours are written out, since its classes
+differ in their defaults.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+from cfgbench.cell import Cell, number
+from cfgbench.registry import METHODS, SAMPLERS
+
+TESTBEDS = ("gaussians", "digits")
+_TORCH = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
+_UNCLIPPED = ("DDIMScheduler", "DDPMScheduler")  # clip samples unless told not to
+
+
+def code(cell: Cell) -> str:
+    """What to paste: the experiment of one cell and its scheduler, or the pipeline call; a comment where neither is."""
+    if cell.diffusion is None:
+        scale = "" if cell.scale is None else f" at {METHODS[cell.guidance.method].scale} = {number(cell.scale)}"
+        return f"# made elsewhere: run the tool that made these samples{scale}\n"
+    if cell.model.name in TESTBEDS:
+        name = _scheduler(cell)
+        head = f"# recommended.yaml, for `cfgbench run recommended.yaml`\n{experiment_yaml(cell)}"
+        return f"{head}\n# the same sampler in diffusers\nfrom diffusers import {name}\n\n{scheduler_line(cell)}\n"
+    return pipeline_call(cell)
+
+
+def experiment_yaml(cell: Cell) -> str:
+    """An experiment file whose one cell this is."""
+    axes: dict[str, object] = {"model": {"name": cell.model.name, **cell.model.parameters}}
+    axes |= {"method": cell.guidance.method, **cell.guidance.parameters}
+    interval = axes.get("interval")
+    axes |= {"interval": {"sigma": list(interval)}} if isinstance(interval, tuple) else {}
+    axes |= {"sampler": cell.sampler.sampler, "steps": cell.sampler.steps, "dtype": cell.dtype, "seed": cell.seed}
+    axes |= {"eta": cell.sampler.eta} if cell.sampler.eta else {}
+    axes |= {"state_dtype": cell.sampler.state_dtype} if cell.sampler.state_dtype else {}
+    first, *rest = (f"{key}: {_yaml(value)}" for key, value in axes.items())
+    lines = ["name: recommended", "num_samples: 2000", "sweeps:", f"  - {first}", *(f"    {line}" for line in rest)]
+    return "\n".join([*lines, ""])
+
+
+def scheduler_line(cell: Cell) -> str:
+    """The diffusers scheduler that is this cell's sampler, from a pipeline's own configuration."""
+    sampler = SAMPLERS[cell.sampler.sampler]
+    name = _scheduler(cell)
+    settings = {"timestep_spacing": "trailing", **sampler.settings}
+    settings |= {"clip_sample": False} if name in _UNCLIPPED else {}
+    given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    return f"pipe.scheduler = {name}.from_config(pipe.scheduler.config, {given})"
+
+
+def pipeline_call(cell: Cell) -> str:
+    """A complete diffusers program; what its pipelines cannot do is said in comments."""
+    dtype = cell.dtype.removesuffix("_emulated")
+    lines = ["import torch", f"from diffusers import DiffusionPipeline, {_scheduler(cell)}", ""]
+    lines += ["torch.backends.cuda.matmul.allow_tf32 = True"] if dtype == "tf32" else []
+    lines.append(f'pipe = DiffusionPipeline.from_pretrained("MODEL", torch_dtype=torch.{_TORCH[dtype]})')
+    lines += [f"# MODEL is what the experiment calls {cell.model.label}", scheduler_line(cell), *_caveats(cell)]
+    return "\n".join([*lines, f"images = pipe(PROMPTS, {_arguments(cell)}).images", ""])
+
+
+def _yaml(value: object) -> str:
+    """A value in YAML's flow style."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z]\w+", value) else json.dumps(value)
+
+
+def _scheduler(cell: Cell) -> str:
+    return SAMPLERS[cell.sampler.sampler].target.partition(":")[2]
+
+
+def _arguments(cell: Cell) -> str:
+    given = {"guidance_scale": number(cell.guidance_scale), "num_inference_steps": str(cell.sampler.steps)}
+    if "rescale" in cell.guidance.parameters:
+        given["guidance_rescale"] = number(cell.guidance.parameters["rescale"])
+    given |= {"eta": number(cell.sampler.eta)} if cell.sampler.eta else {}
+    return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+def _caveats(cell: Cell) -> Iterator[str]:
+    if cell.guidance.method not in ("cfg", "unguided"):
+        yield f"# diffusers' pipelines have no {METHODS[cell.guidance.method].label}: this call leaves it out"
+    elif cell.guidance_scale < 1:
+        yield "# most of diffusers' pipelines switch guidance off at guidance_scale <= 1"
+    if "interval" in cell.guidance.parameters:
+        yield "# guide only at noise levels sigma in {}: needs a callback".format(cell.guidance.parameters["interval"])
+    if cell.dtype.endswith("_emulated"):
+        yield f"# its quality was measured in emulated {cell.dtype.removesuffix('_emulated')}"
