@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if os.name != "posix":  # file locks and fork servers
+            raise InputError("cfgbench runs on Linux and macOS; on Windows use WSL")
         code: int = options.command(options)
         sys.stdout.flush()
     except InputError as error:
@@ -97,20 +99,21 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from cfgbench import external, imports, manifest, report
+    from cfgbench import report
     from cfgbench.console import Bar
+    from cfgbench.external import arms, manifest, score
 
     notes: list[str] = []
     if options.manifest and options.arms:
         raise InputError("give the samples either as s=SCALE:PATH or in --manifest, not both")
-    arms = manifest.load(options.manifest) if options.manifest else imports.from_arguments(options.arms, notes)
+    given = manifest.load(options.manifest) if options.manifest else arms.from_arguments(options.arms, notes)
     metrics = tuple(options.metrics.split(",")) if options.metrics else ()
-    request = external.Request(options.name, tuple(arms), options.reference, options.encoder, metrics, tuple(notes))
+    request = score.Request(options.name, tuple(given), options.reference, options.encoder, metrics, tuple(notes))
     folder = _folder(options.name, options)
     for note in notes:
         print(note, file=sys.stderr)
     with Bar() as bar:
-        fresh = external.run(request, folder, bar)
+        fresh = score.run(request, folder, bar)
     report.build(folder)
     print(f"{fresh} arms scored; results in {folder}", file=sys.stderr)
     print(report.answer(folder))

@@ -81,9 +81,9 @@ class _Subject:
         """At a moderate scale."""
         return self.draw(self.moderate)
 
-    def draw(self, scale: Any, indices: Sequence[int] = range(SAMPLES), **others: object) -> Drawn:
-        """Samples of the method at a scale, which may be a column, with other parameters."""
-        return self.draw_method(self.name, {self.scale: scale, **others} if self.scale else others, indices)
+    def draw(self, scale: Any, indices: Sequence[int] = range(SAMPLES)) -> Drawn:
+        """Samples of the method at a scale, which may be a column."""
+        return self.draw_method(self.name, {self.scale: scale} if self.scale else {}, indices)
 
     def draw_method(self, name: str, parameters: dict[str, Any], indices: Sequence[int] = range(SAMPLES)) -> Drawn:
         """Samples of any method."""
@@ -124,7 +124,8 @@ def _neutral(subject: _Subject) -> Iterator[str]:
             yield f"at {subject.scale} = {value:g} it differs from {end} by {gap:.2g}, and declares to equal it"
     settings = subject.entry.cfg_at
     if settings:
-        gap = _gap(subject.draw(subject.moderate, **settings), _cfg(subject))
+        parameters = {subject.scale: subject.moderate, **settings}
+        gap = _gap(subject.draw_method(subject.name, parameters), _cfg(subject))
         if not gap <= SAME:
             yield f"with {_words(settings)} it differs from cfg by {gap:.2g}, and declares to equal it"
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cfgbench.cell import Cell, canonical_json, number
 from cfgbench.records import CellRecord, Score
-from cfgbench.registry import METRICS
+from cfgbench.registry import METHODS, METRICS
 from cfgbench.tables.compare import value, verdict
 from cfgbench.tables.results import Column
 from cfgbench.tables.text import with_error
@@ -107,7 +107,8 @@ def title(cell: Cell) -> str:
     """A cell in a few words: `digits cfg 1.2 ddim-25 fp32`."""
     parts = [cell.model.label, cell.guidance.method]
     parts += [number(cell.scale)] if cell.scale is not None else []
-    rest = {k: v for k, v in cell.guidance.parameters.items() if not k.endswith("_scale")}
+    scale = METHODS[cell.guidance.method].scale
+    rest = {k: v for k, v in cell.guidance.parameters.items() if k != scale}
     parts += [f"{key}={number(value)}" for key, value in rest.items()]
     if cell.diffusion is not None:
         state = f"/{cell.diffusion.state_dtype}" if cell.diffusion.state_dtype else ""

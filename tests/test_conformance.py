@@ -1,4 +1,4 @@
-"""The conformance suite: every registered method passes, and each broken one is caught with a sentence that says why."""
+"""The conformance suite: every registered method passes, and a broken one is caught with a sentence that says why."""
 
 import itertools
 from collections.abc import Callable, Iterator

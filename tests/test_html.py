@@ -111,6 +111,7 @@ def test_text_from_outside_is_never_markup(tmp_path: Path) -> None:
     shown = data(page)
     assert shown["failures"][0]["reason"] == f"ValueError: {HOSTILE}"
     assert HOSTILE in shown["arms"][0]["label"] or HOSTILE in next(iter(shown["cells"].values()))["title"]
+    assert "claims.csv" in json.loads(unpacked(page, "csv"))
     assert shown["tables"]["claims"]["rows"][0][0][0] == "</script><b>bold</b>"
 
 

@@ -18,7 +18,7 @@ from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
 from diffusers.utils import logging
 from torch import Tensor
 
-from cfgbench import figures, guidance, noise, sampling
+from cfgbench import axes, figures, guidance, noise, sampling
 from cfgbench.cell import Cell, Diffusion, Guidance
 from cfgbench.errors import InputError
 from cfgbench.experiment import parse
@@ -27,6 +27,7 @@ from cfgbench.methods import frequency, perturbed
 from cfgbench.models import Level, Schedule, gaussians
 from cfgbench.models.digits import load as load_digits
 from cfgbench.plan import canonical, plan
+from cfgbench.registry import METHODS
 from cfgbench.sampling import Request, Step
 from cfgbench.tables.results import load as load_results
 from cfgbench.tables.rows import result_rows
@@ -106,7 +107,7 @@ def test_projected_guidance_projects_predicted_clean_latents(eta: float) -> None
     threshold = 0.1
     limit = threshold * math.sqrt(cond[0].numel())
     theirs = normalized_guidance(cond, uncond, 2.0, None, eta, limit, use_original_formulation=True)
-    ours = bound("apg", guidance_scale=3.0, eta=eta, momentum=0.0, norm_threshold=threshold)(step)
+    ours = bound("apg", guidance_scale=3.0, parallel_share=eta, momentum=0.0, norm_threshold=threshold)(step)
     torch.testing.assert_close(step.denoised(ours), theirs, rtol=1e-4, atol=1e-5)
     if eta == 0:
         across = ((step.denoised(ours) - cond) * cond).flatten(1).sum(1)
@@ -274,8 +275,27 @@ def test_a_network_without_attention_is_refused_where_it_is_disturbed() -> None:
         pass
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_one_batched_call_and_a_copied_trajectory_give_what_single_calls_give(name: str) -> None:
+    model, scale = load_digits(attention=True, weak_steps=100), METHODS[name].scale
+    guided = bound(name, **({scale: 0.8} if scale else {}))
+    results = []
+    for batched in (False, True):
+        batch = make_batch(model, "ddim", 4, noise.labels(range(N), 10), batched=batched, **FP32)
+        with torch.no_grad():
+            trajectory = sampling.start(batch, 0, range(N))
+            sampling.advance(trajectory, batch, guided, 2)
+            copied = trajectory.copy()
+            for one in (trajectory, copied):
+                sampling.advance(one, batch, guided, 4)
+        assert torch.equal(trajectory.x, copied.x)
+        results.append((trajectory.x, trajectory.counts))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-5)
+    assert results[0][1] == results[1][1]
+
+
 @pytest.mark.parametrize(
-    ("axes", "message"),
+    ("changes", "message"),
     [
         ({"method": "autoguidance", "guidance_scale": 2}, "parameter 'weak_steps' only; allowed: 100, 200, 400"),
         ({"method": "pag", "pag_scale": 2}, "parameter 'attention' only; allowed: true"),
@@ -286,10 +306,16 @@ def test_a_network_without_attention_is_refused_where_it_is_disturbed() -> None:
         ({"method": "cfg_schedule", "guidance_scale": 2, "shape": "cosin"}, "did you mean 'cosine'"),
     ],
 )
-def test_what_a_method_cannot_do_is_refused_at_plan(axes: dict[str, object], message: str) -> None:
-    sweep = {"model": "digits", "sampler": "ddim", "steps": 10, **axes}
+def test_what_a_method_cannot_do_is_refused_at_plan(changes: dict[str, object], message: str) -> None:
+    sweep = {"model": "digits", "sampler": "ddim", "steps": 10, **changes}
     with pytest.raises(InputError, match=message):
         plan(parse({"name": "t", "num_samples": 100, "sweeps": [sweep]}, "t.yaml"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_parameter_of_a_method_is_called_like_an_axis(name: str) -> None:
+    assert axes.expand(name, axes.AXES["method"], "here") == [name]
+    assert METHODS[name].label and (METHODS[name].source or METHODS[name].scale is None)
 
 
 def cell_of(method: str, **parameters: float) -> Cell:

@@ -91,7 +91,12 @@ def test_whatever_changes_the_samples_changes_the_id(change: dict[str, Any]) -> 
 
 def test_a_scale_that_is_off_is_the_unguided_cell_whatever_else_is_set() -> None:
     unguided = only(method="unguided")
-    settings = [{"rescale": 0.7}, {"interval": [0.1, 2]}, {"rescale": 0.3, "interval": {"fraction": [0.2, 0.8]}}, {}]
+    settings: list[dict[str, Any]] = [
+        {"rescale": 0.7},
+        {"interval": [0.1, 2]},
+        {"rescale": 0.3, "interval": {"fraction": [0.2, 0.8]}},
+        {},
+    ]
     assert {only(guidance_scale=1, **more).id for more in settings} == {unguided.id}
     off = [only(method="classifier", classifier_scale=0, **more) for more in ({}, {"interval": [0.1, 2]})]
     assert {cell.id for cell in off} == {unguided.id}

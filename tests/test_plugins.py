@@ -158,7 +158,7 @@ BAD_METHODS = {
     "is int; needs a function of a step, or an entry of class cfgbench.entries.Method": "method = 7",
     "parameters a, b have no default; only the scale may lack one": "def method(step, a, b): ...",
     r"takes \*\*rest; name every parameter": "def method(step, guidance_scale, **rest): ...",
-    "parameter 'shape' needs a type: float, int, bool, str or Literal": "def method(step, guidance_scale, shape=()): ...",
+    "parameter 'shape' needs a type: float, int, bool, str or Literal": "def method(step, shape=()): ...",
     "has a parameter 'steps', which is an axis of every method already": "def method(step, steps=3): ...",
     "importing 'bad_6' failed with ZeroDivisionError": "1 / 0",
     "importing 'bad_7' failed, since it needs 'no_such_module'": "import no_such_module",
@@ -223,5 +223,5 @@ def test_two_modules_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
     plugins.check("method", "twin:method", "here")
     plugins.search(tmp_path / "b")
     assert "twin:method" not in METHODS
-    with pytest.raises(InputError, match="'twin' was imported from .*/a/twin.py before; it is not .*/b/twin.py"):
+    with pytest.raises(InputError, match=r"'twin' was imported from .*/a/twin.py before; it is not .*/b/twin.py"):
         plugins.check("method", "twin:method", "here")

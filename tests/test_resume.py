@@ -91,9 +91,16 @@ def run(
 @contextmanager
 def running(file: Path, folder: Path, *more: str) -> "Iterator[subprocess.Popen[str]]":
     """A run in a process group of its own, of which nothing is left afterwards."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     arguments = command(file, folder, *more)
-    process = subprocess.Popen(arguments, **pipes, text=True, start_new_session=True, env=ENVIRONMENT, cwd=file.parent)
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=ENVIRONMENT,
+        cwd=file.parent,
+    )
     try:
         yield process
     finally:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cfgbench import cli, experiment, guidance, layout, noise, plan, sampling, worker
+from cfgbench import cli, experiment, guidance, noise, plan, sampling, worker
 from cfgbench.errors import InputError
-from cfgbench.images import find_images, natural_key, read_image
-from cfgbench.imports import from_arguments
-from cfgbench.layout import Items
+from cfgbench.external import layout
+from cfgbench.external.arms import from_arguments
+from cfgbench.external.images import find_images, natural_key, read_image
+from cfgbench.external.layout import Items
 from cfgbench.records import CellRecord, Score
 from cfgbench.statistics import standard_error
 from cfgbench.store import Store
@@ -92,14 +93,14 @@ def scores(record: CellRecord) -> dict[str, Score]:
 
 
 def same_scores(ours: CellRecord, theirs: CellRecord, columns: set[str] | None = None) -> None:
-    """Values, replicates and nested values agree to 1e-9."""
+    """Values and replicates agree to 1e-7: an encoder's float32 outputs depend on the batch size in their last bit."""
     first, second = scores(ours), scores(theirs)
     assert set(first) == (columns or set(second))
     for name, one in first.items():
-        assert one.value == pytest.approx(second[name].value, rel=1e-9), name
-        assert one.replicates == pytest.approx(second[name].replicates, rel=1e-9), name
+        assert one.value == pytest.approx(second[name].value, rel=1e-7, abs=1e-8), name
+        assert one.replicates == pytest.approx(second[name].replicates, rel=1e-7, abs=1e-8), name
         error, other = standard_error(one.replicates), standard_error(second[name].replicates)
-        assert (error is None and other is None) or error == pytest.approx(other, rel=1e-6), name
+        assert (error is None and other is None) or error == pytest.approx(other, rel=1e-4), name
 
 
 def test_adm_files_score_exactly_as_cfgbench_scores_its_own_samples(drawn: Drawn, tmp_path: Path) -> None:

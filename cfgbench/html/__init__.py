@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cfgbench.html import page, strips
 from cfgbench.html.data import page_data
+from cfgbench.html.extras import claims_files
 from cfgbench.tables.results import Results
 from cfgbench.tables.text import Table
 
@@ -17,4 +18,4 @@ def render(
 ) -> str:
     """The report of whatever is finished, as the text of `report.html`; the same records give the same text."""
     data = page_data(results, tables, notes, provenance)
-    return page.assemble(results, data, strips.encoded(results), csv_files)
+    return page.assemble(results, data, strips.encoded(results), {**csv_files, **claims_files(results.folder)})

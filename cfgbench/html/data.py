@@ -10,7 +10,7 @@ from cfgbench.cell import canonical_json, number
 from cfgbench.figures import style
 from cfgbench.figures.style import Facet, Look
 from cfgbench.figures.tradeoff import PAIRS
-from cfgbench.html.extras import claims, command, failures, health_rows
+from cfgbench.html.extras import claims_tables, command, failures, health_rows
 from cfgbench.html.strips import tile_count
 from cfgbench.html.views import ArmView, CellView, ColumnView, PageData, PanelView, PointsView, ScoreView
 from cfgbench.records import CellRecord
@@ -31,7 +31,6 @@ def page_data(
     curves = [arm for arm in results.arms if len(arm.points) > 1]
     panels, planes = ([*_facets(curves, by_axis)] for by_axis in (True, False))
     names = {column.name for column in results.columns}
-    ledger = claims(results.folder)
     cost_label, costs = _costs(results)
     start = main_arm(results)
     return PageData(
@@ -49,7 +48,7 @@ def page_data(
         colours=style.COLOURS,
         methods={name: METHODS[name].label for name in {record.cell.guidance.method: None for record in results.done}},
         speed=speed_rows(results),
-        tables=tables if ledger is None else {**tables, "claims": ledger},
+        tables={**tables, **claims_tables(results.folder)},
         health=health_rows(results),
         failures=failures(results),
         notes=notes,

@@ -1,6 +1,7 @@
 """What the page says beside the scores: broken samples, failures, the claims ledger, the command to run again."""
 
 import csv
+import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,20 +46,26 @@ def failures(results: Results) -> list[Failure]:
     return [_failure(record) for record in failed]
 
 
-def claims(folder: Path) -> Table | None:
-    """The claims ledger of a results folder, or None where it has none."""
+def claims_files(folder: Path) -> dict[str, str]:
+    """The claims ledger of a results folder by its name, if there is one."""
     path = folder / "claims.csv"
-    if not path.exists():
-        return None
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    return Table("Published claims and what this experiment shows of them.", tuple(header), tuple(map(_texts, rows)))
+    return {path.name: path.read_text(encoding="utf-8")} if path.exists() else {}
+
+
+def claims_tables(folder: Path) -> dict[str, Table]:
+    """The claims ledger as a table, if there is one."""
+    return {name.removesuffix(".csv"): _ledger(text) for name, text in claims_files(folder).items()}
 
 
 def command(results: Results) -> str | None:
     """The command that made these results; None for samples that were made elsewhere."""
     source = results.plan.source
     return f"cfgbench run {shlex.quote(source)}" if source.endswith((".yaml", ".yml")) else None
+
+
+def _ledger(text: str) -> Table:
+    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    return Table("Published claims and what this experiment shows of them.", tuple(header), tuple(map(_texts, rows)))
 
 
 def _health_row(record: CellRecord) -> HealthRow:

@@ -22,18 +22,24 @@ from cfgbench.sampling import Step
 
 
 def apg(
-    step: Step, guidance_scale: float, eta: float = 0.0, momentum: float = -0.5, norm_threshold: float = 0.0
+    step: Step,
+    guidance_scale: float,
+    parallel_share: float = 0.0,
+    momentum: float = -0.5,
+    norm_threshold: float = 0.0,
 ) -> Tensor:
     """Adaptive projected guidance (Sadat et al. 2024, algorithm 1), on the predicted clean latents as in the paper.
 
-    `eta` is the share kept of the update's part parallel to the conditional prediction. `norm_threshold` bounds the
-    update's root mean square, not its norm as in the paper and in diffusers, which depends on the size of the image.
+    `parallel_share` (the paper's eta, which is taken by DDIM's) is what is kept of the update's part parallel to the
+    conditional prediction. `norm_threshold` bounds the update's root mean square, not its norm as in the paper and in
+    diffusers, which depends on the size of the image.
     """
     cond, uncond = (step.denoised(prediction) for prediction in step.predict_all("cond", "uncond"))
     limit = norm_threshold * math.sqrt(cond[0].numel())
 
     def make(**formulation: Any) -> Any:
-        guider = AdaptiveProjectedGuidance(eta=eta, adaptive_projected_guidance_rescale=limit, **formulation)
+        settings = {"eta": parallel_share, "adaptive_projected_guidance_rescale": limit}
+        guider = AdaptiveProjectedGuidance(**settings, **formulation)
         guider.momentum_buffer = MomentumBuffer(momentum)  # else made by prepare_inputs only
         return guider
 

@@ -115,7 +115,7 @@ _PROJECTED: dict[str, Method] = {
         "guidance_scale",
         {
             **_SCALED,
-            "eta": Parameter("float", 0.0, 0.0, 1.0, doc="share kept of the update's parallel part"),
+            "parallel_share": Parameter("float", 0.0, 0.0, 1.0, doc="share kept of the update's parallel part"),
             "momentum": Parameter("float", -0.5, -1.0, 1.0, doc="of the update; negative pushes away from past ones"),
             "norm_threshold": Parameter("float", 0.0, 0.0, doc="largest rms of the update of x_0; 0 = no limit"),
             "interval": _INTERVAL,
@@ -124,7 +124,7 @@ _PROJECTED: dict[str, Method] = {
         2,
         label="APG",
         source="Sadat et al. 2024 (arXiv 2410.02416), algorithm 1; diffusers' AdaptiveProjectedGuidance",
-        cfg_at={"eta": 1.0, "momentum": 0.0},
+        cfg_at={"parallel_share": 1.0, "momentum": 0.0},
     ),
     "cfg_zero": Method(
         "cfgbench.methods.guiders:cfg_zero",
@@ -173,8 +173,8 @@ _PROJECTED: dict[str, Method] = {
         },
         _OFF,
         2,
-        label="frequency-decoupled guidance",
-        source="Sadat et al. 2025 (arXiv 2506.19713)",
+        label="FDG",
+        source="frequency-decoupled guidance: Sadat et al. 2025 (arXiv 2506.19713)",
         capabilities=("grid",),
         cfg_at={"low_share": 1.0},
     ),
@@ -208,9 +208,9 @@ _WORSE: dict[str, Method] = {
         label="autoguidance",
         source="Karras et al. 2024 (arXiv 2406.02507), eq. 3",
     ),
-    "pag": _perturbed("pag", "perturbed-attention guidance", "Ahn et al. 2024 (arXiv 2403.17377)"),
-    "seg": _perturbed("seg", "smoothed-energy guidance", "Hong 2024 (arXiv 2408.00760)", blur_sigma=_BLUR),
-    "slg": _perturbed("slg", "skip-layer guidance", "Hyung et al. 2024 (arXiv 2411.18664)"),
+    "pag": _perturbed("pag", "PAG", "perturbed-attention guidance: Ahn et al. 2024 (arXiv 2403.17377)"),
+    "seg": _perturbed("seg", "SEG", "smoothed-energy guidance: Hong 2024 (arXiv 2408.00760)", blur_sigma=_BLUR),
+    "slg": _perturbed("slg", "SLG", "skip-layer guidance: Hyung et al. 2024 (arXiv 2411.18664)"),
 }
 
 METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE}

@@ -16,4 +16,5 @@ def capped_cfg(step: Step, guidance_scale: float, cap: float = 1.0) -> Tensor:
     update = (guidance_scale - 1) * (cond - uncond)
     ratio = update.flatten(1).norm(dim=1) / cond.flatten(1).norm(dim=1)  # (n,): never a norm over the batch
     share = (cap / ratio.clamp(min=1e-9)).clamp(max=1)
-    return cond + update * share.reshape(-1, *[1] * (cond.ndim - 1))
+    guided: Tensor = cond + update * share.reshape(-1, *[1] * (cond.ndim - 1))
+    return guided

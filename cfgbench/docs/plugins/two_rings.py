@@ -42,7 +42,8 @@ class Denoiser(nn.Module):
         own = torch.arange(len(points)) // POINTS
         near = -(x[:, None] * (1 + level.sigma**2) ** 0.5 - points).square().sum(2) / (2 * level.sigma**2)
         allowed = (labels[:, None] == len(RADII)) | (labels[:, None] == own)
-        return near.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ points
+        clean: Tensor = near.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ points
+        return clean
 
 
 class TwoRings:
@@ -71,7 +72,7 @@ class TwoRings:
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """The points (n, 2) themselves."""
-        return latents.numpy()
+        return latents.double().cpu().numpy()
 
 
 def load(device: str = "cpu") -> TwoRings:
@@ -81,7 +82,8 @@ def load(device: str = "cpu") -> TwoRings:
 
 def noise_levels() -> np.ndarray:
     """sigma per training timestep, increasing."""
-    return np.sqrt((1 - ABAR) / ABAR)
+    levels: np.ndarray = np.sqrt((1 - ABAR) / ABAR)
+    return levels
 
 
 def ring(radius: float) -> np.ndarray:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cfgbench import arrays, axes
+from cfgbench import axes
 from cfgbench.cell import Cell, Guidance, ModelRef, digest
 from cfgbench.errors import InputError, shown, unknown
-from cfgbench.images import ImageArray, ImageFiles, find_images
-from cfgbench.layout import Items
+from cfgbench.external import arrays
+from cfgbench.external.images import ImageArray, ImageFiles, find_images
+from cfgbench.external.layout import Items
 from cfgbench.plan import canonical
 from cfgbench.registry import METHODS
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfgbench import encoding, gallery, health, images, layout, machine, scoring
+from cfgbench import gallery, health, machine, scoring
 from cfgbench.cell import Cell, digest
 from cfgbench.errors import InputError
-from cfgbench.imports import Arm, FeatureFile
-from cfgbench.layout import Items, Layout
+from cfgbench.external import encoding, images, layout
+from cfgbench.external.arms import Arm, FeatureFile
+from cfgbench.external.layout import Items, Layout
+from cfgbench.external.references import Half
 from cfgbench.metrics import Samples
 from cfgbench.plan import NUM_GROUPS, ScoreRequest
 from cfgbench.records import Absent, CellRecord, Score
-from cfgbench.references import Half
 from cfgbench.store import Store
 
 Arrays = dict[str, np.ndarray]

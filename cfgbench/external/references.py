@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cfgbench import arrays
-from cfgbench.encoding import FEATURES, check, encode, image_encoder, one_thread
 from cfgbench.errors import InputError
-from cfgbench.imports import FeatureFile, open_source
+from cfgbench.external import arrays
+from cfgbench.external.arms import FeatureFile, open_source
+from cfgbench.external.encoding import FEATURES, check, encode, image_encoder, one_thread
 from cfgbench.metrics import Reference
 from cfgbench.registry import ENCODERS, REFERENCES, resolve
 

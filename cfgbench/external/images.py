@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cfgbench import arrays
 from cfgbench.errors import InputError
+from cfgbench.external import arrays
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 CHUNK = 100  # images decoded at a time, to bound memory

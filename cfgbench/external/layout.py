@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from cfgbench.images import natural_key
+from cfgbench.external.images import natural_key
 from cfgbench.plan import NUM_GROUPS
 from cfgbench.statistics import largest_balanced
 

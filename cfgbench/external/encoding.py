@@ -7,7 +7,7 @@ import numpy as np
 
 from cfgbench import health
 from cfgbench.errors import InputError, unknown
-from cfgbench.imports import FeatureFile, Source
+from cfgbench.external.arms import FeatureFile, Source
 from cfgbench.plan import file_digest
 from cfgbench.records import Health
 from cfgbench.registry import ENCODERS, Encoder, resolve

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfgbench import encoding, references
 from cfgbench.cell import Cell, number
 from cfgbench.errors import InputError, shown, unknown
 from cfgbench.experiment import NAME
-from cfgbench.external_record import Job, is_finished, make_record
-from cfgbench.imports import Arm, FeatureFile
+from cfgbench.external import encoding, references
+from cfgbench.external.arms import Arm, FeatureFile
+from cfgbench.external.record import Job, is_finished, make_record
+from cfgbench.external.references import Half
 from cfgbench.plan import ScoreRequest
 from cfgbench.records import PlanRecord
-from cfgbench.references import Half
 from cfgbench.registry import ENCODERS, METRICS, REFERENCES
 from cfgbench.runner import Progress
 from cfgbench.store import Store

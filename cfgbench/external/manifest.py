@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from cfgbench.cell import number
 from cfgbench.errors import InputError, unknown
-from cfgbench.images import ImageFiles
-from cfgbench.imports import Arm, checked_scale, guidance_of, indices, plain_name
-from cfgbench.layout import Items
+from cfgbench.external.arms import Arm, checked_scale, guidance_of, indices, plain_name
+from cfgbench.external.images import ImageFiles
+from cfgbench.external.layout import Items
 from cfgbench.registry import METHODS
 
 COLUMNS = ("path", "scale", "method", "seed", "class", "prompt")
