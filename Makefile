@@ -19,7 +19,7 @@ check:  ## ruff, mypy and the tests, in the environment that `make setup` made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 setup: $(STAMP)  ## make the environment in .venv (a second call reuses it)
 

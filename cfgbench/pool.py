@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import NamedTuple
 
 import psutil
@@ -114,7 +114,7 @@ def _executor(workers: int) -> ProcessPoolExecutor:
     """Workers of one thread each, forked from a server that has imported torch and diffusers once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    with _environment(dict.fromkeys(_THREADS, "1")), _deaf_to_interrupts():  # read by numpy and torch when they load
+    with _environment(dict.fromkeys(_THREADS, "1")), _interrupts_held():  # read by numpy and torch when they load
         forkserver.ensure_running()
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=(plugins.names(),))
     try:
@@ -145,16 +145,14 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """What starts in here ignores Ctrl-C from its first instruction on: its parent decides."""
-    if threading.current_thread() is not threading.main_thread():  # only that one sets signals, and gets them
-        yield
-        return
-    saved = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held() -> Iterator[None]:
+    """A Ctrl-C in here is heard at the end; what starts in here inherits the mask and never hears one."""
+    resource_tracker.ensure_running()  # when it starts it lifts the mask
+    saved = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, saved)
+        signal.pthread_sigmask(signal.SIG_SETMASK, saved)
 
 
 def _initialise(named: tuple[plugins.Named, ...]) -> None:

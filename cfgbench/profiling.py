@@ -7,7 +7,7 @@ stand around the networks.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cfgbench import guidance, machine, noise, precision, sampling, worker
 from cfgbench.cell import Cell
 from cfgbench.experiment import Profile
+from cfgbench.memory import LiveTensors, Peak, peak
 from cfgbench.records import SpeedRecord, Timing
 from cfgbench.registry import METHODS
 from cfgbench.runner import speed_id
@@ -34,7 +35,7 @@ class _Pass(NamedTuple):
     denoiser_s: float
     classifier_s: float
     decode_s: float
-    memory: tuple[int, int, int | None] | None  # peak, above what was held before, reserved
+    memory: Peak
 
 
 Mode = tuple[int, int, bool]  # index of the class, batch size, batched
@@ -59,7 +60,8 @@ def measure(classes: Sequence[tuple[Cell, int]], profile: Profile, folder: Path,
         for mode in modes:
             passes[mode].append(_timed(classes[mode[0]], mode, device))
     for index, item in enumerate(classes):
-        timings = [_timing(mode, first[mode], passes[mode]) for mode in modes if mode[0] == index]
+        own = [mode for mode in modes if mode[0] == index]
+        timings = [_timing(mode, first[mode], passes[mode], _activations(item, mode, device)) for mode in own]
         Store(folder).write_record(_record(item, profile, device, threads, timings))
     torch.set_num_threads(1)
     return len(classes)
@@ -83,9 +85,7 @@ def _record(item: tuple[Cell, int], profile: Profile, device: str, threads: int,
     )
 
 
-def _timing(mode: Mode, first: _Pass, passes: list[_Pass]) -> Timing:
-    memory = [single.memory for single in passes if single.memory is not None]
-    reserved = [item[2] for item in memory if item[2] is not None]
+def _timing(mode: Mode, first: _Pass, passes: list[_Pass], activations: int | None) -> Timing:
     return Timing(
         batch_size=mode[1],
         batched=mode[2],
@@ -94,10 +94,14 @@ def _timing(mode: Mode, first: _Pass, passes: list[_Pass]) -> Timing:
         denoiser_s=tuple(single.denoiser_s for single in passes),
         classifier_s=tuple(single.classifier_s for single in passes),
         decode_s=tuple(single.decode_s for single in passes),
-        peak_memory_bytes=max((item[0] for item in memory), default=None),
-        activation_memory_bytes=max((item[1] for item in memory), default=None),
-        reserved_memory_bytes=max(reserved, default=None),
+        peak_memory_bytes=_most(single.memory.total for single in passes),
+        activation_memory_bytes=_most(single.memory.added for single in passes) or activations,
+        reserved_memory_bytes=_most(single.memory.reserved for single in passes),
     )
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _timed(item: tuple[Cell, int], mode: Mode, device: str) -> _Pass:
@@ -107,7 +111,7 @@ def _timed(item: tuple[Cell, int], mode: Mode, device: str) -> _Pass:
     batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
     watch = _Stopwatches(device)
     batch = replace(batch, watch=watch)
-    with precision.switches(cell.dtype), torch.no_grad(), _memory(device) as memory:
+    with precision.switches(cell.dtype), torch.no_grad(), peak(device) as memory:
         trajectory = sampling.start(batch, cell.seed, indices)
         begin = _now(device)
         sampling.advance(trajectory, batch, guidance.bind(cell.guidance), len(trajectory))
@@ -115,6 +119,18 @@ def _timed(item: tuple[Cell, int], mode: Mode, device: str) -> _Pass:
         batch.model.decode(trajectory.x)
         end = _now(device)
     return _Pass(middle - begin, watch.seconds["denoiser"], watch.seconds["classifier"], end - middle, memory())
+
+
+def _activations(item: tuple[Cell, int], mode: Mode, device: str) -> int | None:
+    """Peak bytes of live tensors, in a pass of its own; None on a GPU, whose allocator tells."""
+    if device.startswith("cuda"):
+        return None
+    cell, num_classes = item
+    indices = range(mode[1])
+    batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
+    with LiveTensors(batch.model.networks.values()) as live:
+        sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+    return int(live.peak)
 
 
 def _counted(item: tuple[Cell, int], device: str) -> tuple[sampling.Counts, int]:
@@ -144,39 +160,6 @@ class _Stopwatches:
         begin = _now(self._device)
         yield
         self.seconds[name] += _now(self._device) - begin
-
-
-@contextmanager
-def _memory(device: str) -> Iterator[Callable[[], tuple[int, int, int | None] | None]]:
-    """Peak memory inside the block: allocated on a GPU, resident on a CPU (where the system can reset its peak)."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
-        yield lambda: _allocated(device, held)
-        return
-    reset = _reset_peak()
-    held = _resident("VmRSS") if reset else 0
-    yield lambda: (_resident("VmHWM"), _resident("VmHWM") - held, None) if reset else None
-
-
-def _allocated(device: str, held: int) -> tuple[int, int, int]:
-    peak = torch.cuda.max_memory_allocated(device)
-    return peak, peak - held, torch.cuda.max_memory_reserved(device)
-
-
-def _reset_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
 
 
 def _bytes(network: nn.Module) -> int:

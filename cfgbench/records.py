@@ -105,7 +105,7 @@ class Timing(_Record):
     classifier_s: tuple[float, ...]
     decode_s: tuple[float, ...]
     peak_memory_bytes: int | None = None  # of the process on a CPU, allocated on a GPU
-    activation_memory_bytes: int | None = None  # peak above what was held before the pass
+    activation_memory_bytes: int | None = None  # above what was held before (GPU), of live tensors (CPU)
     reserved_memory_bytes: int | None = None  # by the GPU allocator
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,8 +82,16 @@ def opened(browser: Browser, file: Path, text: str, width: int, troubles: list[s
     page.on("dialog", lambda dialog: troubles.append(dialog.message))
     page.on("request", lambda request: troubles.extend(outside(request)))
     page.goto(file.as_uri())
-    page.wait_for_function("document.documentElement.dataset.ready")
+    until(page, "document.documentElement.dataset.ready")
     return page
+
+
+def until(page: Page, expression: str, arg: object = None, timeout: float = 30_000) -> None:
+    """Wait for an expression or function to be true; asked from here, since the page forbids evaluating strings."""
+    end = time.monotonic() + timeout / 1000
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < end, f"not within {timeout} ms: {expression}"
+        page.wait_for_timeout(20)
 
 
 def outside(request: Request) -> list[str]:
@@ -105,8 +114,10 @@ def scroll_through(page: Page) -> None:
     for top in range(0, height, 700):
         page.evaluate("top => scrollTo({ top, behavior: 'instant' })", top)
         page.wait_for_timeout(30)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.figure')].every((node) => node.data || !node.clientWidth)", timeout=60_000
+    until(
+        page,
+        "[...document.querySelectorAll('.figure')].every((node) => node.data || !node.clientWidth)",
+        timeout=60_000,
     )
 
 
@@ -114,7 +125,7 @@ def figure(page: Page, within: str) -> Locator:
     """The first drawn figure of a section."""
     found = page.locator(f"{within} .figure").first
     found.scroll_into_view_if_needed()
-    page.wait_for_function("node => node.data", arg=found.element_handle())
+    until(page, "node => node.data", arg=found.element_handle())
     return found
 
 
@@ -125,14 +136,12 @@ def marker(gauge: Locator) -> list[float]:
 def picture(page: Page) -> str:
     """The samples beside the slider, once they are drawn."""
     canvas = page.locator("#explorer canvas")
-    page.wait_for_function("node => node.dataset.shown === node.dataset.wanted", arg=canvas.element_handle())
+    until(page, "node => node.dataset.shown === node.dataset.wanted", arg=canvas.element_handle())
     return str(canvas.evaluate("node => node.toDataURL()"))
 
 
 def settled(page: Page, position: float) -> None:
-    page.wait_for_function(
-        "at => Number(document.querySelector('#explorer canvas').dataset.position) === at", arg=position
-    )
+    until(page, "at => Number(document.querySelector('#explorer canvas').dataset.position) === at", arg=position)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (DESK, "light")])
@@ -189,7 +198,7 @@ def test_arrow_keys_step_through_the_measured_scales(desk: Page) -> None:
 
 def test_another_curve_can_be_put_on_the_slider(desk: Page) -> None:
     desk.locator("#explorer select").select_option(index=1)
-    desk.wait_for_function("document.querySelector('.readout').textContent.startsWith('classifier scale = ')")
+    until(desk, "document.querySelector('.readout').textContent.startsWith('classifier scale = ')")
 
 
 def test_playing_with_reduced_motion_goes_from_scale_to_scale(visit: Open, report: str) -> None:
@@ -212,7 +221,7 @@ def test_clicking_a_point_shows_its_samples_and_scores(visit: Open, report: str,
     assert drawer.get_attribute("data-cell") == clicked.record.id
     assert drawer.locator("h2").text_content() == "s = 1.5 (w = 0.5)"
     assert drawer.locator("canvas").count() == 2  # its samples and the unguided ones
-    page.wait_for_function("document.querySelector('.drawer canvas').dataset.shown")
+    until(page, "document.querySelector('.drawer canvas').dataset.shown")
     assert "FID" in (drawer.locator("tbody").text_content() or "")
     page.keyboard.press("Escape")
     assert drawer.is_hidden()

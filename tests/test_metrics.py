@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import oracles
 import prdc
 import pytest
 import torch
@@ -20,6 +19,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from cfgbench import metrics
 from cfgbench.metrics import Reference, Samples
 from cfgbench.statistics import Replicated, groups, standard_error, stratified_standard_error
+from tests import oracles
 
 Array = npt.NDArray[Any]
 Metric = Callable[..., Replicated]
