@@ -124,7 +124,7 @@ def _seconds_part(results: Results, speed: SpeedRecord | None) -> str:
         return "seconds not measured"
     if not speed.measured:
         return "seconds not measured (emulated)"
-    timing = max(speed.timings, key=lambda timing: (timing.batch_size, timing.batched))
+    timing = max(speed.timings, key=lambda timing: (timing.batch_size, not timing.batched))
     ratio = ratio_to_unguided(results, speed, timing)
     if ratio is not None:
         return f"{ratio:.3g}x seconds per image at batch {timing.batch_size}"

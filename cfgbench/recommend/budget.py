@@ -75,7 +75,7 @@ def cost(results: Results, record: CellRecord, batch_size: int | None) -> Cost:
     reason = _unmeasured(speed, batch_size)
     if speed is None or reason is not None:
         return Cost(record.nfe, passes, unmeasured=reason)
-    timing = max((t for t in speed.timings if t.batch_size == batch_size), key=lambda t: t.batched)
+    timing = max((t for t in speed.timings if t.batch_size == batch_size), key=lambda t: not t.batched)
     median = float(np.median(latency(timing)))
     return Cost(record.nfe, passes, timing.batch_size, median, timing.peak_memory_bytes)
 

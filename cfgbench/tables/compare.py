@@ -92,10 +92,10 @@ def family_verdicts(results: Results) -> dict[tuple[str, str], Verdict | None]:
 
 
 def seconds_per_image(results: Results, record: CellRecord) -> tuple[float, int] | None:
-    """Median seconds per image at the largest batch timed, and that batch size; None where it was not measured."""
+    """Median seconds per image at the largest batch timed, one pass at a time, and that batch; None if not measured."""
     for speed in results.speeds:
         if speed.cost_class == record.cell.cost_class and speed.measured and speed.timings:
-            timing = max(speed.timings, key=lambda timing: (timing.batch_size, timing.batched))
+            timing = max(speed.timings, key=lambda timing: (timing.batch_size, not timing.batched))
             return float(np.median(latency(timing))) / timing.batch_size, timing.batch_size
     return None
 
