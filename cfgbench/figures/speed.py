@@ -15,6 +15,7 @@ from cfgbench.tables.compare import latency, ratio_to_unguided, weights_bytes
 from cfgbench.tables.results import Results, arm_fields, describe, varying
 
 LABEL_WIDTH = 36  # characters in a line beside a bar
+MAX_BARS = 40  # in a panel
 PARTS = ("network", "classifier", "guidance and sampler", "decoder")
 
 
@@ -60,7 +61,13 @@ def _bars(results: Results, size: int) -> list[Bar]:
         for timing in timings:
             passes = (", one batched pass" if timing.batched else ", two passes") if both else ""
             found.append(Bar(textwrap.fill(describe(one, names) + passes, LABEL_WIDTH), speed, timing))
-    return found
+    return found if len(found) <= MAX_BARS else _fewer(found)
+
+
+def _fewer(bars: Sequence[Bar]) -> list[Bar]:
+    """What fits a page: the passes as runs make them, at the largest number of steps; `speed.csv` has all."""
+    most = max(bar.speed.cell.sampler.steps for bar in bars)
+    return [bar for bar in bars if bar.speed.cell.sampler.steps == most and not bar.timing.batched]
 
 
 def _latency_axes(ax: Axes, results: Results, bars: Sequence[Bar]) -> None:
