@@ -16,7 +16,7 @@ from cfgbench.cell import Cell, digest
 from cfgbench.errors import InputError
 from cfgbench.experiment import Profile
 from cfgbench.plan import Plan, Task
-from cfgbench.pool import Done, Job, JobError, LocalPool
+from cfgbench.pool import Done, Executor, Job, JobError, LocalPool
 from cfgbench.records import CellRecord, PlanRecord
 from cfgbench.registry import METHODS, METRICS
 from cfgbench.store import Store
@@ -104,7 +104,7 @@ def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
     )
 
 
-def _cells(todo: Sequence[Task], store: Store, pool: LocalPool, options: Options, progress: Progress) -> Outcome:
+def _cells(todo: Sequence[Task], store: Store, pool: Executor, options: Options, progress: Progress) -> Outcome:
     """Draw and score; a block found damaged while scoring is drawn again."""
     work = _Work(todo, store, options)
     progress.begin(sum(task.num_samples for task in todo), work.samples_done)
@@ -204,7 +204,7 @@ def failure(task: Task, error: BaseException, device: str) -> CellRecord:
     )
 
 
-def _speed(plan: Plan, store: Store, pool: LocalPool, options: Options, progress: Progress) -> list[str]:
+def _speed(plan: Plan, store: Store, pool: Executor, options: Options, progress: Progress) -> list[str]:
     """Time the cost classes that have no record on this machine, one model after the other; why some could not be."""
     untimed = []
     groups = _to_time(plan, store, options)
