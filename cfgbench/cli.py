@@ -62,16 +62,22 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from cfgbench import experiment, machine, overview, plan, report, runner
+    from cfgbench import experiment, machine, overview, plan, report, runner, shards
     from cfgbench.console import Bar
 
+    shard = None if options.shard is None else shards.parse(options.shard)
     made = plan.plan(experiment.load(options.experiment, options.overrides))
     folder = _folder(made.experiment.name, options)
     device = _device(options.device, machine.has_cuda())
-    workers = options.workers or (1 if device.startswith("cuda") else machine.cores())
+    workers = options.workers or {"cpu": machine.cores(), "cuda": len(machine.gpus())}.get(device, 1)
     for note in made.notes:
         print(note, file=sys.stderr)
     settings = runner.Options(folder, device, workers, not options.no_profile, options.threads)
+    if shard is not None:
+        with Bar() as bar:
+            outcome = runner.draw_share(made, shard, settings, bar)
+        print(overview.share(outcome, shard, folder), file=sys.stderr)
+        return 1 if outcome.failed else 0
     with Bar(len(made.tasks), runner.finished(made, folder)) as bar:
         outcome = runner.run(made, settings, bar)
     agrees = _check_scores(made, folder, device) if options.check_scores else True
@@ -218,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=_positive, help="worker processes (default: one per core; one on a GPU)")
     run.add_argument("--threads", type=_positive, default=1, help="threads of the timed passes (default: 1)")
     run.add_argument("--no-profile", action="store_true", help="skip the timed passes")
+    run.add_argument("--shard", metavar="I/N", help="draw this part of the blocks only: one job of an array of N")
     run.add_argument("--check-scores", action="store_true", help="let torchmetrics recompute the scores")
     _experiment_command(commands, "plan", "print the cells of an experiment and what they will cost", _plan)
     report = commands.add_parser("report", help="rebuild tables and figures from the records of a results folder")

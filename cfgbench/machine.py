@@ -13,15 +13,28 @@ from cfgbench.records import Machine
 PACKAGES = ("cfgbench", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "open_clip_torch")
 
 
-@functools.lru_cache(maxsize=1)
 def has_cuda() -> bool:
     """Whether a CUDA device is visible, by the driver library alone."""
+    return cuda_devices() > 0
+
+
+@functools.lru_cache(maxsize=1)
+def cuda_devices() -> int:
+    """How many CUDA devices are visible."""
     try:
         driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    known = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if known else 0
+
+
+def gpus() -> tuple[str, ...]:
+    """The visible CUDA devices as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in given.split(",")] if given else [str(k) for k in range(cuda_devices())]
+    return tuple(names[: cuda_devices()])
 
 
 def cores() -> int:
