@@ -21,6 +21,8 @@ from cfgbench.units import memory, seconds
 
 if TYPE_CHECKING:
     from cfgbench.plan import Plan
+    from cfgbench.pool import Executor
+    from cfgbench.runner import Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,29 +64,49 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from cfgbench import experiment, machine, overview, plan, report, runner, shards
+    from cfgbench import experiment, overview, plan, report, runner, shards
     from cfgbench.console import Bar
 
     shard = None if options.shard is None else shards.parse(options.shard)
     made = plan.plan(experiment.load(options.experiment, options.overrides))
     folder = _folder(made.experiment.name, options)
-    device = _device(options.device, machine.has_cuda())
-    workers = options.workers or {"cpu": machine.cores(), "cuda": len(machine.gpus())}.get(device, 1)
     for note in made.notes:
         print(note, file=sys.stderr)
-    settings = runner.Options(folder, device, workers, not options.no_profile, options.threads)
+    settings, executor = _on_ray(options, folder) if options.executor == "ray" else (_locally(options, folder), None)
     if shard is not None:
         with Bar() as bar:
-            outcome = runner.draw_share(made, shard, settings, bar)
+            outcome = runner.draw_share(made, shard, settings, bar, executor)
         print(overview.share(outcome, shard, folder), file=sys.stderr)
         return 1 if outcome.failed else 0
     with Bar(len(made.tasks), runner.finished(made, folder)) as bar:
-        outcome = runner.run(made, settings, bar)
-    agrees = _check_scores(made, folder, device) if options.check_scores else True
+        outcome = runner.run(made, settings, bar, executor)
+    agrees = _check_scores(made, folder, settings.device) if options.check_scores else True
     report.build(folder)
     print(overview.outcome(outcome, folder), file=sys.stderr)
     print(report.answer(folder))
     return 1 if outcome.failed or outcome.untimed or not agrees else 0
+
+
+def _locally(options: argparse.Namespace, folder: Path) -> "Options":
+    from cfgbench import machine, runner
+
+    if options.address is not None:
+        raise InputError("--address names a Ray cluster; add --executor ray")
+    device = _device(options.device, machine.has_cuda())
+    workers = options.workers or {"cpu": machine.cores(), "cuda": len(machine.gpus())}.get(device, 1)
+    return runner.Options(folder, device, workers, not options.no_profile, options.threads)
+
+
+def _on_ray(options: argparse.Namespace, folder: Path) -> "tuple[Options, Executor]":
+    from cfgbench import runner
+    from cfgbench.ray_pool import RayPool
+
+    pool = RayPool(folder.resolve(), options.address, options.device, options.workers)
+    if not options.no_profile:
+        print(
+            "speed is not measured on a cluster; run again without --executor ray to time one machine", file=sys.stderr
+        )
+    return runner.Options(folder.resolve(), pool.device, pool.workers, profile=False), pool
 
 
 def _check_scores(made: "Plan", folder: Path, device: str) -> bool:
@@ -224,6 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=_positive, help="worker processes (default: one per core; one on a GPU)")
     run.add_argument("--threads", type=_positive, default=1, help="threads of the timed passes (default: 1)")
     run.add_argument("--no-profile", action="store_true", help="skip the timed passes")
+    run.add_argument("--executor", choices=["local", "ray"], default="local", help="who works (default: local)")
+    run.add_argument("--address", help="of a Ray cluster, such as auto or HOST:6379 (default: one on this machine)")
     run.add_argument("--shard", metavar="I/N", help="draw this part of the blocks only: one job of an array of N")
     run.add_argument("--check-scores", action="store_true", help="let torchmetrics recompute the scores")
     _experiment_command(commands, "plan", "print the cells of an experiment and what they will cost", _plan)

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -76,8 +77,8 @@ def describe(device: str, threads: int) -> Machine:
 
 
 def device_name(device: str) -> str:
-    """`cpu`, or the name of a CUDA device."""
-    if not device.startswith("cuda"):
+    """`cpu`, or the name of a CUDA device; `cuda` where the device is another machine's."""
+    if not device.startswith("cuda") or not has_cuda():
         return device
     import torch
 
@@ -104,11 +105,21 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _driver(device: str) -> str | None:
-    if not device.startswith("cuda"):
+    if not device.startswith("cuda") or not has_cuda():
         return None
     import torch
 
     return f"CUDA {torch.version.cuda}, {torch.cuda.get_device_capability(device)}"
+
+
+@functools.lru_cache(maxsize=1)
+def installed() -> dict[str, str]:
+    """What decides the bits of a result beside the processor: versions, and the digest of this package's files."""
+    package = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".safetensors", ".npz"):
+            package.update(path.name.encode() + path.read_bytes())
+    return {"python": platform.python_version(), **_versions(), "cfgbench files": package.hexdigest()[:16]}
 
 
 @functools.lru_cache(maxsize=1)

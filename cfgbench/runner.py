@@ -56,12 +56,15 @@ class Outcome:
     untimed: tuple[str, ...] = ()  # why cost classes could not be timed
 
 
-def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
-    """Carry out a plan in its results folder; whatever is finished there is not done again."""
+def run(plan: Plan, options: Options, progress: Progress, executor: Executor | None = None) -> Outcome:
+    """Carry out a plan in its results folder; whatever is finished there is not done again.
+
+    The executor is closed at the end; without one the workers are local.
+    """
     store = Store(options.folder)
     with store.locked() as check:
         todo = [task for task in plan.tasks if not is_finished(task, store)]
-        pool = _executor(options)
+        pool = executor or _local(options)
         store.write_record(plan_record(plan, _speeds(plan, store, options)))
         try:
             outcome = _carry_out(_Work(todo, store, options), pool, progress, check)
@@ -72,12 +75,14 @@ def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
     return replace(outcome, skipped=len(plan.tasks) - len(todo), untimed=tuple(untimed))
 
 
-def draw_share(plan: Plan, shard: Shard, options: Options, progress: Progress) -> Outcome:
+def draw_share(
+    plan: Plan, shard: Shard, options: Options, progress: Progress, executor: Executor | None = None
+) -> Outcome:
     """Draw a shard's blocks of a plan, and neither score nor time anything."""
     store = Store(options.folder)
     with store.locked(f"shard {shard}") as check:
         todo = [task for task in plan.tasks if not is_finished(task, store)]
-        pool = _executor(options)
+        pool = executor or _local(options)
         store.write_record(plan_record(plan, _speeds(plan, store, options)))
         try:
             return _carry_out(_Work(todo, store, options, share(plan.tasks, shard)), pool, progress, check)
@@ -85,8 +90,8 @@ def draw_share(plan: Plan, shard: Shard, options: Options, progress: Progress) -
             pool.close()
 
 
-def _executor(options: Options) -> Executor:
-    """Who does the work: local workers, on one GPU each where there are several of both."""
+def _local(options: Options) -> Executor:
+    """Workers on this machine, on one GPU each where there are several of both."""
     several = options.device == "cuda" and options.workers > 1
     return LocalPool(options.workers, machine.gpus() if several else ())
 
