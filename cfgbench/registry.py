@@ -83,6 +83,7 @@ MODELS: dict[str, Model] = {
         networks=("main", "classifier", "weak"),
         capabilities=("attention", "embedding", "grid"),
         switches={"attention": "attention", "weak": "weak_steps"},
+        replicate="training_seed",
     ),
 }
 
