@@ -5,6 +5,7 @@ of a block then do not depend on the number of cores.
 """
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
     model: Model = resolve(MODELS[name].target)(**json.loads(parameters), device=device)
     precision.apply(model.networks, dtype)
     return model
+
+
+def redraw(cell: Cell, num_classes: int, indices: Sequence[int], device: str) -> np.ndarray:
+    """The samples of a cell with these indices, in this order, as one batch."""
+    batch = prepare(cell, noise.labels(indices, num_classes), device)
+    with precision.switches(cell.dtype):
+        latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+        return batch.model.decode(latents)
 
 
 def _draw(task: Task, indices: range, device: str) -> dict[str, np.ndarray]:

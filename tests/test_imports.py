@@ -96,6 +96,7 @@ ALLOWED = {
     "matplotlib": ("cfgbench.figures", "cfgbench.report"),
     "rich": ("cfgbench.console",),
     "yaml": ("cfgbench.experiment",),
+    "ray": ("cfgbench.ray_pool",),
     "sklearn": ("cfgbench.training.",),
 }
 
@@ -132,7 +133,7 @@ def test_the_reading_half_knows_records_and_nothing_of_the_running_half(module: 
 
 TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
-    *("records", "store", "lock", "runner", "pool", "shards"),
+    *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
 )
 
 
@@ -162,10 +163,14 @@ def test_every_target_of_the_registry_resolves(entry: str) -> None:
     assert callable(resolve(TARGETS[entry]))
 
 
-@pytest.mark.parametrize("job", ["worker:draw_block", "worker:score_cell", "worker:ready", "profiling:measure"])
+@pytest.mark.parametrize(
+    "job", ["worker:draw_block", "worker:score_cell", "worker:ready", "worker:redraw", "profiling:measure"]
+)
 def test_every_job_that_is_named_resolves(job: str) -> None:
     assert callable(resolve(f"cfgbench.{job}"))
-    assert job.split(":")[1] in "".join((PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool"))
+    assert job.split(":")[1] in "".join(
+        (PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool", "verification")
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)

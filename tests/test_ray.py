@@ -143,14 +143,16 @@ class Meddling(Silent):
 def test_a_run_whose_ray_workers_are_killed_comes_to_the_same_results(
     cluster: Any, whole: Path, tmp_path: Path
 ) -> None:
-    rng = random.Random(3)
+    rng, killed = random.Random(3), []
 
     def kill(times: int) -> None:
         actors = [one for one in psutil.process_iter(["cmdline"]) if "ray::Hand" in " ".join(one.info["cmdline"] or ())]
         if times % 8 == 3 and actors:
-            rng.choice(actors).kill()
+            killed.append(rng.choice(actors))
+            killed[-1].kill()
 
     outcome = run(cluster, tmp_path / "out", 3, Meddling(kill))
+    assert len(killed) > 2
     assert (outcome.computed, outcome.failed) == (CELLS, [])
     assert_same(tmp_path / "out", whole)
 

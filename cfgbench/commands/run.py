@@ -1,12 +1,11 @@
 """`cfgbench run`: sweep, score, time, report."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfgbench.commands import Commands, experiment_parser, output_folder, positive
+from cfgbench.commands import Commands, device_name, experiment_parser, output_folder, positive
 from cfgbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def _locally(options: argparse.Namespace, folder: Path) -> "Options":
 
     if options.address is not None:
         raise InputError("--address names a Ray cluster; add --executor ray")
-    device = _device(options.device, machine.has_cuda())
+    device = device_name(options.device, machine.has_cuda())
     workers = options.workers or {"cpu": machine.cores(), "cuda": len(machine.gpus())}.get(device, 1)
     return runner.Options(folder, device, workers, not options.no_profile, options.threads)
 
@@ -78,13 +77,3 @@ def _check_scores(made: "Plan", folder: Path, device: str) -> bool:
     verdict = witness.check(made, folder, device)
     print(verdict)
     return verdict.agrees
-
-
-def _device(given: str | None, has_cuda: bool) -> str:
-    if given is None:
-        return "cuda" if has_cuda else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", given):
-        raise InputError(f"--device {given!r}; allowed: cpu, cuda, cuda:N")
-    if given != "cpu" and not has_cuda:
-        raise InputError(f"--device {given!r}: this machine shows no CUDA device; allowed: cpu")
-    return given
