@@ -139,7 +139,7 @@ TARGETS = {
     **{f"method {name}": entry.target for name, entry in METHODS.items()},
     **{f"sampler {name}": entry.target for name, entry in SAMPLERS.items()},
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
-    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items()},
+    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},
