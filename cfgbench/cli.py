@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from cfgbench import __version__
+from cfgbench.commands import costs
 from cfgbench.errors import InputError
 from cfgbench.units import memory, seconds
 
@@ -240,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, help="folder of the weights (default: those of the package)")
     train.add_argument("--only", nargs="+", metavar="NETWORK", help="names of networks to train")
     train.set_defaults(command=_train)
+    costs.add(commands)
     return parser
 
 

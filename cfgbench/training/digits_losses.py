@@ -28,16 +28,10 @@ def conditional_loss(network: nn.Module, images: Tensor, labels: Tensor, generat
 def diffusion_loss(
     network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, p_uncond: float
 ) -> Tensor:
-    """The same with each label left out with probability p_uncond: all that classifier-free guidance asks for."""
+    """The same, each label left out with probability p_uncond: all that classifier-free guidance asks of training."""
     x, timesteps, v = _noised(images, generator)
-    labels = drop_labels(labels, p_uncond, generator)
-    return functional.mse_loss(network(x, timesteps, labels), v)
-
-
-def drop_labels(labels: Tensor, p_uncond: float, generator: torch.Generator) -> Tensor:
-    """The labels (n,), each replaced by the null label with probability p_uncond."""
     dropped = torch.rand(len(labels), generator=generator) < p_uncond
-    return labels.masked_fill(dropped, NULL_LABEL)
+    return functional.mse_loss(network(x, timesteps, labels.masked_fill(dropped, NULL_LABEL)), v)
 
 
 def classifier_loss(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
