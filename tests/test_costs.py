@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import cli
 from cfgbench import digits_data as digits
 from cfgbench.costs import code, measure, record, write
 from cfgbench.costs.record import CostsRecord, TrainingCost, seconds_ratio
@@ -205,11 +204,6 @@ def test_a_record_that_cannot_be_read_says_what_to_do(content: str | None, messa
         (tmp_path / record.FILE).write_text(content)
     with pytest.raises(InputError, match=message):
         record.load(tmp_path)
-
-
-def test_no_repeats_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["costs", "--repeats", "0"]) == 2
-    assert "--repeats 0; needs 1 to 1000" in capsys.readouterr().err
 
 
 def test_the_published_record_is_of_the_shipped_networks() -> None:
