@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import cfgbench
+from cfgbench import commands
 from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SAMPLERS, resolve
 
 PACKAGE = Path(cfgbench.__file__).parent
@@ -77,6 +78,13 @@ def test_imports_make_no_circle() -> None:
 
 def test_nothing_imports_the_command_line() -> None:
     assert {name for name in MODULES if "cfgbench.cli" in imports(name)} == {"cfgbench.__main__"}
+    of_commands = {name for name in MODULES if any(item.startswith("cfgbench.commands") for item in imports(name))}
+    assert {name for name in of_commands if not name.startswith("cfgbench.commands")} == {"cfgbench.cli"}
+
+
+def test_every_command_has_its_module_and_every_module_its_place_in_the_help() -> None:
+    files = {name.rpartition(".")[2] for name in MODULES if name.startswith("cfgbench.commands.")}
+    assert files == set(commands.NAMES)
 
 
 ALLOWED = {
@@ -113,7 +121,10 @@ def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     }
 
 
-READING = ("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report")
+READING = (
+    *("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report"),
+    *("cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write"),
+)
 RUNNING = ("runner", "worker", "pool", "scoring", "sampling", "profiling", "guidance", "models", "plan", "encoders")
 
 
@@ -141,7 +152,7 @@ TARGETS = {
     **{f"method {name}": entry.target for name, entry in METHODS.items()},
     **{f"sampler {name}": entry.target for name, entry in SAMPLERS.items()},
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
-    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items()},
+    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},
