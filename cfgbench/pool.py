@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
-from cfgbench import plugins
+from cfgbench import machine, plugins
 from cfgbench.errors import InputError
 from cfgbench.registry import resolve
 
@@ -160,6 +160,7 @@ def _initialise(named: tuple[plugins.Named, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    machine.keep_freed_memory()
     plugins.use(named)  # found where the parent found them: a worker starts with its sys.path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfgbench import gallery, guidance, health, noise, precision, sampling, scoring
+from cfgbench import gallery, health, noise, precision, sampling, scoring, sharing
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.encoders import Encoded
 from cfgbench.models import Model
@@ -57,6 +57,16 @@ def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) 
     return sampling.Batch(model, cell.diffusion, model.conditions(labels), labels_tensor, dtype, state, batched)
 
 
+def load_forks(reference: ModelRef, dtype: str, device: str) -> sharing.Forks:
+    """What the cells of a model share; it stays in memory as long as the model."""
+    return _forks(reference.name, canonical_json(reference.parameters), dtype, device)
+
+
+def forget_forks() -> None:
+    """Free what cells share, as before memory is measured."""
+    _forks.cache_clear()
+
+
 def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
     """A model in a dtype, loaded once; the last two stay in memory."""
     return _load(reference.name, canonical_json(reference.parameters), dtype, device)
@@ -69,12 +79,17 @@ def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
     return model
 
 
+@lru_cache(maxsize=2)
+def _forks(name: str, parameters: str, dtype: str, device: str) -> sharing.Forks:
+    return sharing.Forks()
+
+
 def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np.ndarray]:
     cell = task.cell
     labels = noise.labels(indices, task.num_classes)
     batch = prepare(cell, labels, device)
     with precision.switches(cell.dtype):
-        latents, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+        latents, counts = sharing.sample(batch, cell, indices, load_forks(cell.model, cell.dtype, device))
         samples = batch.model.decode(latents)
     if indices.start == 0:
         gallery.write(Store(folder), cell.id, samples)

@@ -105,7 +105,9 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     assert {name for name in importers(library) if not name.startswith(ALLOWED[library])} == set()
 
 
-@pytest.mark.parametrize("module", ["metrics", "statistics", "noise", "mixtures", "digits_data", "digits_captions"])
+@pytest.mark.parametrize(
+    "module", ["metrics", "pairs", "statistics", "noise", "mixtures", "digits_data", "digits_captions"]
+)
 def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     seen = reaches(f"cfgbench.{module}")
     assert not seen & {*OPERATORS, "cfgbench.registry"}
