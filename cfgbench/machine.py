@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -15,15 +16,28 @@ PACKAGES = ("cfgbench", "torch", "diffusers", "numpy", "scipy", "scikit-learn", 
 _MALLOC = {-1: 256 << 20, -2: 16 << 20, -3: 32 << 20}  # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (largest)
 
 
-@functools.lru_cache(maxsize=1)
 def has_cuda() -> bool:
     """Whether a CUDA device is visible, by the driver library alone."""
+    return cuda_devices() > 0
+
+
+@functools.lru_cache(maxsize=1)
+def cuda_devices() -> int:
+    """How many CUDA devices are visible."""
     try:
         driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    known = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if known else 0
+
+
+def gpus() -> tuple[str, ...]:
+    """The visible CUDA devices as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in given.split(",")] if given else [str(k) for k in range(cuda_devices())]
+    return tuple(names[: cuda_devices()])
 
 
 def cores() -> int:
@@ -78,8 +92,8 @@ def describe(device: str, threads: int) -> Machine:
 
 
 def device_name(device: str) -> str:
-    """`cpu`, or the name of a CUDA device."""
-    if not device.startswith("cuda"):
+    """`cpu`, or the name of a CUDA device; `cuda` where the device is another machine's."""
+    if not device.startswith("cuda") or not has_cuda():
         return device
     import torch
 
@@ -106,11 +120,21 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _driver(device: str) -> str | None:
-    if not device.startswith("cuda"):
+    if not device.startswith("cuda") or not has_cuda():
         return None
     import torch
 
     return f"CUDA {torch.version.cuda}, {torch.cuda.get_device_capability(device)}"
+
+
+@functools.lru_cache(maxsize=1)
+def installed() -> dict[str, str]:
+    """What decides the bits of a result beside the processor: versions, and the digest of this package's files."""
+    package = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".safetensors", ".npz"):
+            package.update(path.name.encode() + path.read_bytes())
+    return {"python": platform.python_version(), **_versions(), "cfgbench files": package.hexdigest()[:16]}
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfgbench import gallery, health, noise, precision, sampling, scoring, sharing
+from cfgbench import gallery, halving, health, noise, precision, sampling, scoring, sharing
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.encoders import Encoded
 from cfgbench.models import Model
@@ -28,14 +28,16 @@ def ready() -> bool:
 
 def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
     """Draw samples start .. start + block size of a cell and write their block; returns how many."""
-    indices = range(start, start + task.block_size)
-    parts = [
-        _draw(task, indices[first : first + task.batch_size], folder, device)
-        for first in range(0, len(indices), task.batch_size)
-    ]
+    store, indices = Store(folder), range(start, start + task.block_size)
+    parts, size = halving.in_batches(lambda batch: _draw(task, batch, device), indices, task.batch_size)
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    first = arrays.pop("first")
+    if start == 0:
+        gallery.write(store, task.cell.id, first)
     arrays["origin"] = np.array(task.origin)
-    Store(folder).write_block(task.cell.id, start, arrays)
+    if size < task.batch_size:
+        arrays["batch_size"] = np.array(size)
+    store.write_block(task.cell.id, start, arrays)
     return len(indices)
 
 
@@ -84,20 +86,20 @@ def _forks(name: str, parameters: str, dtype: str, device: str) -> sharing.Forks
     return sharing.Forks()
 
 
-def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np.ndarray]:
+def _draw(task: Task, indices: range, device: str) -> dict[str, np.ndarray]:
+    """What a block keeps of these samples; `first` are those of them that the gallery shows."""
     cell = task.cell
     labels = noise.labels(indices, task.num_classes)
     batch = prepare(cell, labels, device)
     with precision.switches(cell.dtype):
         latents, counts = sharing.sample(batch, cell, indices, load_forks(cell.model, cell.dtype, device))
         samples = batch.model.decode(latents)
-    if indices.start == 0:
-        gallery.write(Store(folder), cell.id, samples)
     encoded = _encode(task, samples, labels)
     return {
         **{name: value for name, value in encoded._asdict().items() if value is not None},
         **gallery.plane(samples),
         **health.examine(latents.float().cpu().numpy(), samples),
+        "first": samples[: max(0, gallery.SIZE - indices.start)],
         "labels": labels,
         "pixels": health.pixel_hashes(samples),
         "nfe": np.full(len(labels), counts.nfe),

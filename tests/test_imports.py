@@ -137,7 +137,7 @@ def test_the_reading_half_knows_records_and_nothing_of_the_running_half(module: 
 
 TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
-    *("records", "store", "runner", "pool"),
+    *("records", "store", "lock", "runner", "pool", "shards"),
 )
 
 
