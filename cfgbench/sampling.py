@@ -267,7 +267,7 @@ class Step:
 
     def _is_conditional(self, request: Request) -> bool:
         """Whether the learned variance is this prediction's: "cond", or the first edited or patched one's."""
-        edited = request.patch is not None or not isinstance(request.condition, str)
+        edited = not request.is_plain or not isinstance(request.condition, str)
         return self.variance is None if edited else request.condition == "cond"
 
     def _call(self, x: Tensor, condition: Condition, request: Request, passes: float = 1) -> Tensor:
