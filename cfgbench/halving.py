@@ -14,10 +14,13 @@ T = TypeVar("T")
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory")  # of RuntimeErrors, by device and version
 
 
-def in_batches(draw: Callable[[range], T], indices: range, size: int) -> tuple[list[T], int]:
+def in_batches(
+    draw: Callable[[range], T], indices: range, size: int, release: Callable[[], object] = gc.collect
+) -> tuple[list[T], int]:
     """What `draw` returns for batches of the indices, and the size they came down to.
 
-    Whenever memory runs out the size is halved, for the rest of the indices too; at 1 the error is raised.
+    Whenever memory runs out `release` is called and the size halved, for the rest of the indices too; at 1 the error
+    is raised.
     """
     parts: list[T] = []
     first = 0
@@ -25,6 +28,7 @@ def in_batches(draw: Callable[[range], T], indices: range, size: int) -> tuple[l
         part = _attempt(draw, indices[first : first + size], last=size == 1)
         if part is None:
             size //= 2
+            release()
             _release()
         else:
             parts.append(part)

@@ -13,6 +13,8 @@ from cfgbench.records import Machine
 
 PACKAGES = ("cfgbench", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "open_clip_torch")
 
+_MALLOC = {-1: 256 << 20, -2: 16 << 20, -3: 32 << 20}  # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (largest)
+
 
 def has_cuda() -> bool:
     """Whether a CUDA device is visible, by the driver library alone."""
@@ -58,6 +60,19 @@ def memory_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees for its next tensors; False where the C library has no such switch.
+
+    glibc hands large blocks back to the system at once, and the system clears every page before it is used again: in
+    passes of small networks that can take as long as the arithmetic.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all(set_option(option, value) == 1 for option, value in _MALLOC.items())
 
 
 def describe(device: str, threads: int) -> Machine:

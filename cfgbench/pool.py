@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 
 import psutil
 
-from cfgbench import plugins
+from cfgbench import machine, plugins
 from cfgbench.errors import InputError
 from cfgbench.registry import resolve
 
@@ -305,6 +305,7 @@ def _serve(channel: Connection, named: tuple[plugins.Named, ...], gpu: str | Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    machine.keep_freed_memory()
     if gpu is not None:
         os.environ[VISIBLE_GPUS] = gpu  # before CUDA is asked for the first time
     with suppress(EOFError, OSError):

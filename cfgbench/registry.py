@@ -85,6 +85,18 @@ MODELS: dict[str, Model] = {
         switches={"attention": "attention", "weak": "weak_steps"},
         replicate="training_seed",
     ),
+    "digits_gan": Model(
+        "cfgbench.models.digits_gan:load",
+        {"training_seed": Parameter("int", 0, choices=(0, 1, 2))},
+        num_classes=10,
+        files="cfgbench.digits_data:gan_files",
+        noise_levels=None,
+        encoder="digits",
+        reference="digits",
+        dtypes=_NETWORK_DTYPES,
+        replicate="training_seed",
+        family="one_pass",
+    ),
 }
 
 METRICS: dict[str, Metric] = {

@@ -58,14 +58,14 @@ def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], lis
     if broken:
         reason = f"{broken} of {task.num_samples} samples hold NaN or infinity; an average would hide them"
         return [], [Absent(column=request.column, reason=reason) for request in task.scores]
-    scores, absent = [], []
+    scores, absent, samples = [], [], samples_of(arrays)
     for request in task.scores:
         if _guides(task, request):
             reason = "the network that scores this also guided the samples"
             absent.append(Absent(column=request.column, reason=reason))
             continue
         try:
-            scores.append(evaluate(request, samples_of(arrays), reference_of(task, request), task.num_classes))
+            scores.append(evaluate(request, samples, reference_of(task, request), task.num_classes))
         except ValueError as error:
             absent.append(Absent(column=request.column, reason=str(error)))
     return scores, absent
@@ -92,8 +92,8 @@ def evaluate(
     total = len(samples.features)
     whole = total if whole is None else whole
     counts = {*statistics.nested_sizes(whole, unit, NUM_GROUPS), total} - {whole}
-    rung = _rung(request, _first(samples, whole), reference, unit)
-    nested = {n: _rung(request, _first(samples, n), reference, unit) for n in sorted(counts)}
+    rung = _rung(request, samples.first(whole), reference, unit)
+    nested = {n: _rung(request, samples.first(n), reference, unit) for n in sorted(counts)}
     return Score(
         value=rung.value,
         replicates=rung.replicates,
@@ -127,16 +127,6 @@ def _rung(request: ScoreRequest, samples: Samples, reference: Reference | None, 
     if not np.isfinite([result.value, *result.replicates]).all():
         raise ValueError(f"{request.metric} of {n} finite samples is not finite; are their features far too large?")
     return Rung(value=result.value, replicates=result.replicates if balanced else ())
-
-
-def _first(samples: Samples, n: int) -> Samples:
-    labels, log_probs, clip_scores = samples.labels, samples.log_probs, samples.clip_scores
-    return Samples(
-        samples.features[:n],
-        None if labels is None else labels[:n],
-        None if log_probs is None else log_probs[:n],
-        None if clip_scores is None else clip_scores[:n],
-    )
 
 
 def _guides(task: Task, request: ScoreRequest) -> bool:

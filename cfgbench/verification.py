@@ -81,7 +81,7 @@ def verify(folder: Path, request: Request, executor: Executor) -> list[Finding]:
 def _drawable(store: Store) -> Iterator[CellRecord]:
     """The finished cells whose samples are our own."""
     records = [record for cell in store.plan().cells if (record := store.cell(cell.id)) is not None]
-    yield from (record for record in records if record.status == "done" and record.cell.diffusion is not None)
+    yield from (record for record in records if record.status == "done" and not record.cell.made_elsewhere)
 
 
 def _kept(store: Store, record: CellRecord) -> Kept:
@@ -132,8 +132,8 @@ def _compare(record: CellRecord, kept: Kept, request: Request, rng: np.random.Ge
 
 
 def _tolerance(cell: Cell) -> float:
-    state = cell.sampler.state_dtype or "fp32"
-    return TOLERANCES[cell.dtype.removesuffix("_emulated")] + STATE_TOLERANCES[state]
+    state = cell.diffusion.state_dtype if cell.diffusion is not None else None
+    return TOLERANCES[cell.dtype.removesuffix("_emulated")] + STATE_TOLERANCES[state or "fp32"]
 
 
 def _values(finished: Iterator[Done]) -> Iterator[tuple[int, object]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfgbench import gallery, guidance, halving, health, noise, precision, sampling, scoring
+from cfgbench import gallery, guidance, halving, health, noise, precision, sampling, scoring, sharing
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.encoders import Encoded
 from cfgbench.models import Model
@@ -30,7 +30,7 @@ def ready() -> bool:
 def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
     """Draw samples start .. start + block size of a cell and write their block; returns how many."""
     store, indices = Store(folder), range(start, start + task.block_size)
-    parts, size = halving.in_batches(lambda batch: _draw(task, batch, device), indices, task.batch_size)
+    parts, size = halving.in_batches(lambda batch: _draw(task, batch, device), indices, task.batch_size, forget_forks)
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     first = arrays.pop("first")
     if start == 0:
@@ -54,9 +54,20 @@ def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) 
     model = load_model(cell.model, cell.dtype, device)
     dtype = precision.TORCH[cell.dtype]
     default_state = torch.float64 if dtype == torch.float64 else torch.float32
-    state = precision.TORCH[cell.sampler.state_dtype] if cell.sampler.state_dtype else default_state
+    given = None if cell.diffusion is None else cell.diffusion.state_dtype
+    state = precision.TORCH[given] if given else default_state
     labels_tensor = torch.from_numpy(labels).to(device)
-    return sampling.Batch(model, cell.sampler, model.conditions(labels), labels_tensor, dtype, state, batched)
+    return sampling.Batch(model, cell.diffusion, model.conditions(labels), labels_tensor, dtype, state, batched)
+
+
+def load_forks(reference: ModelRef, dtype: str, device: str) -> sharing.Forks:
+    """What the cells of a model share; it stays in memory as long as the model."""
+    return _forks(reference.name, canonical_json(reference.parameters), dtype, device)
+
+
+def forget_forks() -> None:
+    """Free what cells share, as before memory is measured."""
+    _forks.cache_clear()
 
 
 def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
@@ -71,8 +82,13 @@ def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
     return model
 
 
+@lru_cache(maxsize=2)
+def _forks(name: str, parameters: str, dtype: str, device: str) -> sharing.Forks:
+    return sharing.Forks()
+
+
 def redraw(cell: Cell, num_classes: int, indices: Sequence[int], device: str) -> np.ndarray:
-    """The samples of a cell with these indices, in this order, as one batch."""
+    """The samples of a cell with these indices, in this order, as one batch; nothing is taken from other cells."""
     batch = prepare(cell, noise.labels(indices, num_classes), device)
     with precision.switches(cell.dtype):
         latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
@@ -85,7 +101,7 @@ def _draw(task: Task, indices: range, device: str) -> dict[str, np.ndarray]:
     labels = noise.labels(indices, task.num_classes)
     batch = prepare(cell, labels, device)
     with precision.switches(cell.dtype):
-        latents, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+        latents, counts = sharing.sample(batch, cell, indices, load_forks(cell.model, cell.dtype, device))
         samples = batch.model.decode(latents)
     encoded = _encode(task, samples, labels)
     return {

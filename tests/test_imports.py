@@ -106,7 +106,9 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     assert {name for name in importers(library) if not name.startswith(ALLOWED[library])} == set()
 
 
-@pytest.mark.parametrize("module", ["metrics", "statistics", "noise", "mixtures", "digits_data", "digits_captions"])
+@pytest.mark.parametrize(
+    "module", ["metrics", "pairs", "statistics", "noise", "mixtures", "digits_data", "digits_captions"]
+)
 def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     seen = reaches(f"cfgbench.{module}")
     assert not seen & {*OPERATORS, "cfgbench.registry"}
@@ -120,7 +122,10 @@ def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     }
 
 
-READING = ("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report")
+READING = (
+    *("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report"),
+    *("cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write"),
+)
 RUNNING = ("runner", "worker", "pool", "scoring", "sampling", "profiling", "guidance", "models", "plan", "encoders")
 
 
@@ -148,7 +153,7 @@ TARGETS = {
     **{f"method {name}": entry.target for name, entry in METHODS.items()},
     **{f"sampler {name}": entry.target for name, entry in SAMPLERS.items()},
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
-    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items()},
+    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},

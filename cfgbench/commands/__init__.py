@@ -11,8 +11,10 @@ from pathlib import Path
 from cfgbench.errors import InputError
 
 Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
-# as --help lists them
-NAMES = ("run", "plan", "report", "score", "recommend", "figures", "compare", "check", "verify", "train")
+NAMES = (  # as --help lists them
+    *("run", "plan", "report", "score", "recommend", "figures", "compare", "check", "verify"),
+    *("train", "costs"),
+)
 
 
 def experiment_parser(

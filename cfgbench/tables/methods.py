@@ -19,7 +19,7 @@ from cfgbench.registry import METHODS, MODELS
 from cfgbench.statistics import Estimate, Floats
 from cfgbench.tables import matched
 from cfgbench.tables.compare import common_size, paired, replicated, rungs, seconds_per_image, value
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, describe, varying
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, describe, other_parameters, varying
 from cfgbench.tables.rows import Row
 from cfgbench.tables.text import BEST, TIED, Table, Text, with_error
 
@@ -28,9 +28,9 @@ BASELINE = "cfg"
 
 @dataclass(frozen=True)
 class Tuned:
-    """A method in one contest, at its best setting by the first score."""
+    """A method in one contest, at its best setting by FID."""
 
-    method: str
+    method: str  # "cfg", or "cfg, interval" for CFG with a further parameter, which competes with plain CFG
     arms: tuple[Arm, ...]
     arm: Arm
     record: CellRecord
@@ -43,6 +43,7 @@ class Comparison:
     """A method against tuned CFG: score differences, method - CFG; None where they cannot be had."""
 
     model: str
+    contest: str
     tuned: Tuned  # of the first network, in a row of several
     networks: int
     gap: Estimate | None  # of cross-fitted scores; None for CFG itself
@@ -87,9 +88,19 @@ def _contests(results: Results, column: Column) -> list[tuple[ModelRef, list[Tun
             continue
         model = _main_network(cell.model)
         key = canonical_json([model.label, cell.dtype, cell.seed])
-        grouped.setdefault(key, (model, {}))[1].setdefault(arm.method, []).append(arm)
+        grouped.setdefault(key, (model, {}))[1].setdefault(_name(arm), []).append(arm)
     found = [(model, _tune(methods, column)) for model, methods in grouped.values() if BASELINE in methods]
     return [(model, tuned) for model, tuned in found if len(tuned) > 1 and tuned[0].method == BASELINE]
+
+
+def _name(arm: Arm) -> str:
+    extra = other_parameters(arm.records[-1].cell) if arm.method == BASELINE else {}
+    return ", ".join([arm.method, *extra])
+
+
+def method_label(tuned: Tuned) -> str:
+    """The method as people call it: `CFG, interval`."""
+    return ", ".join([METHODS[tuned.arm.method].label, *tuned.method.split(", ")[1:]])
 
 
 def _main_network(model: ModelRef) -> ModelRef:
@@ -123,10 +134,11 @@ def _tuned(method: str, arms: Sequence[Arm], column: Column, count: int) -> list
 
 def _against_cfg(results: Results, model: ModelRef, entries: Sequence[Tuned]) -> list[Comparison]:
     cfg, *others = entries
+    contest = cfg.record.id
     return [
-        Comparison(model.label, cfg, 1, None),
+        Comparison(model.label, contest, cfg, 1, None),
         *(
-            Comparison(model.label, other, 1, _gap(other, cfg), at_matched=_matches(results, other, cfg))
+            Comparison(model.label, contest, other, 1, _gap(other, cfg), at_matched=_matches(results, other, cfg))
             for other in others
         ),
     ]
@@ -163,7 +175,7 @@ def _any_seed(model: ModelRef) -> str:
 def _mean_over_networks(model: str, rows: Sequence[Comparison]) -> Comparison:
     names = dict(rows[0].at_matched)
     matches = tuple((name, _mean([dict(row.at_matched)[name] for row in rows])) for name in names)
-    return Comparison(model, rows[0].tuned, len(rows), _mean([row.gap for row in rows]), at_matched=matches)
+    return Comparison(model, "", rows[0].tuned, len(rows), _mean([row.gap for row in rows]), at_matched=matches)
 
 
 def _mean(gaps: Sequence[Estimate | None]) -> Estimate | None:
@@ -216,13 +228,14 @@ def _texts(results: Results, row: Comparison, rows: Sequence[Comparison], names:
     first, *rest = (Text(with_error(gap) if gap else "") for gap in gaps)
     p = Text("" if row.p_holm is None else f"{row.p_holm:.2g}")
     ratio = None if several else _seconds_ratio(results, tuned)
-    cost = (Text(f"{tuned.record.nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
-    return (Text(model), Text(METHODS[tuned.method].label), *setting, fid, first, p, *rest, *cost)
+    nfe = tuned.record.nfe  # not known of samples that were made elsewhere
+    cost = (Text("" if nfe is None else f"{nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
+    return (Text(model), Text(method_label(tuned)), *setting, fid, first, p, *rest, *cost)
 
 
 def _mark(row: Comparison, rows: Sequence[Comparison]) -> str:
     """Best of its contest, or not shown to differ from the best."""
-    contest = [r.tuned.cross_fitted for r in rows if r.model == row.model and r.networks == 1]
+    contest = [r.tuned.cross_fitted for r in rows if r.contest == row.contest]
     best = min(contest, key=lambda values: float(values.mean()))
     if row.tuned.cross_fitted is best:
         return BEST
