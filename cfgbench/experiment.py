@@ -16,6 +16,7 @@ from cfgbench import plugins
 from cfgbench.errors import InputError, shown, unknown
 from cfgbench.registry import METRICS
 
+OURS = {"source", "overrides"}  # fields of an Experiment that its file does not have
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"  # so that a name cannot leave the results folder
 Count = Annotated[int, Field(strict=True)]  # neither true nor "7"
 
@@ -50,6 +51,7 @@ class Experiment(BaseModel):
     sweeps: tuple[dict[str, Any], ...] = Field(min_length=1)
     profile: Profile | None = Profile()
     source: str = Field(default="", exclude=True)  # the file, for messages
+    overrides: tuple[str, ...] = Field(default=(), exclude=True)  # as given, already applied
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -58,13 +60,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     body = _read(path)
     for text in overrides:
         _override(body, text)
-    return parse(body, str(path))
+    return parse(body, str(path)).model_copy(update={"overrides": tuple(overrides)})
 
 
 def parse(body: dict[str, Any], source: str) -> Experiment:
     """Validate the parsed content of an experiment file; `source` is named in messages."""
-    if "source" in body:
-        raise unknown("field", "source", source, set(Experiment.model_fields) - {"source"})
+    for name in OURS & body.keys():
+        raise unknown("field", name, source, set(Experiment.model_fields) - OURS)
     try:
         experiment = Experiment(**body, source=source)
     except ValidationError as error:
@@ -147,7 +149,7 @@ def _sentence(error: ValidationError, source: str) -> InputError:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
     if problem["type"] == "extra_forbidden":
         fields = Profile.model_fields if place.startswith("profile.") else Experiment.model_fields
-        return unknown("field", place.rsplit(".", 1)[-1], source, set(fields) - {"source"})
+        return unknown("field", place.rsplit(".", 1)[-1], source, set(fields) - OURS)
     if problem["type"] == "missing":
         return InputError(f"{source} lacks the field {place!r}")
     message = problem["msg"].removeprefix("Value error, ")

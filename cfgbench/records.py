@@ -136,7 +136,8 @@ class PlanRecord(_Record):
     description: str
     metrics: tuple[str, ...]
     num_samples: int
-    source: str
+    source: str  # the experiment file: its path where that is relative, else its name
+    overrides: tuple[str, ...] = ()
     cells: tuple[Cell, ...]  # in plan order
     speeds: tuple[str, ...] = ()  # ids of the speed records that belong to it
     notes: tuple[str, ...] = ()

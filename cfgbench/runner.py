@@ -120,13 +120,19 @@ def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
         description=experiment.description,
         metrics=experiment.metrics,
         num_samples=experiment.num_samples,
-        source=Path(experiment.source).name,
+        source=_named(Path(experiment.source)),
+        overrides=experiment.overrides,
         cells=tuple(task.cell for task in plan.tasks),
         speeds=tuple(speeds),
         notes=plan.notes,
         plugin_methods={name: entry for name, entry in METHODS.items() if entry.digest is not None},
         plugin_metrics={name: entry for name, entry in METRICS.items() if entry.digest is not None},
     )
+
+
+def _named(source: Path) -> str:
+    """The experiment file as someone else can find it: where it lies in their folders is not known."""
+    return source.name if source.is_absolute() or ".." in source.parts else source.as_posix()
 
 
 def _carry_out(work: "_Work", pool: Executor, progress: Progress, check: Callable[[], None]) -> Outcome:

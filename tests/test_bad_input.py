@@ -43,6 +43,7 @@ BODIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "misspelt axis": (grid(guidance_scal=2), ("guidance_scal", "did you mean 'guidance_scale'")),
     "misspelt field": (top(num_sample=4), ("num_sample", "did you mean 'num_samples'")),
     "the field that names the file": (top(source="y"), ("source",)),
+    "the field that keeps overrides": (top(overrides=["steps=5"]), ("overrides",)),
     "negative steps": (grid(steps=-1), ("sweeps[0].steps", "-1", ">= 1")),
     "zero steps": (grid(steps=0), ("sweeps[0].steps", "= 0", ">= 1")),
     "half a step": (grid(steps=2.5), ("sweeps[0].steps", "2.5", "a whole number")),

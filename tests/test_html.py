@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfgbench import html, report
+from cfgbench import experiment, html, plan, report, runner
 from cfgbench.cell import Cell, Guidance, ModelRef
 from cfgbench.figures import style
-from cfgbench.html import strips
+from cfgbench.html import extras, strips
 from cfgbench.html.data import places
 from cfgbench.store import Store
 from cfgbench.tables import rows, text
@@ -50,6 +50,23 @@ def data(page: str) -> Any:
 
 def unpacked(page: str, name: str) -> str:
     return gzip.decompress(base64.b64decode(element(page, name))).decode()
+
+
+def test_the_command_to_reproduce_says_where_the_file_is_and_what_was_overridden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my experiments").mkdir()
+    body = "name: x\nnum_samples: 200\nsweeps: [{model: gaussians, sampler: ddim, steps: 5}]"
+    (tmp_path / "my experiments" / "x.yaml").write_text(body)
+    monkeypatch.chdir(tmp_path)
+    for path, named in (
+        (Path("my experiments/x.yaml"), "'my experiments/x.yaml'"),
+        (tmp_path / "my experiments" / "x.yaml", "x.yaml"),
+    ):
+        made_plan = plan.plan(experiment.load(path, ["steps=10", "guidance_scale=[1, 2]"]))
+        Store(tmp_path / "results").write_record(runner.plan_record(made_plan, ()))
+        expected = f"cfgbench run {named} steps=10 'guidance_scale=[1, 2]'"
+        assert extras.command(load(tmp_path / "results")) == expected
 
 
 @pytest.fixture(scope="module")

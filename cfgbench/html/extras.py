@@ -59,8 +59,10 @@ def claims_tables(folder: Path) -> dict[str, Table]:
 
 def command(results: Results) -> str | None:
     """The command that made these results; None for samples that were made elsewhere."""
-    source = results.plan.source
-    return f"cfgbench run {shlex.quote(source)}" if source.endswith((".yaml", ".yml")) else None
+    plan = results.plan
+    if not plan.source.endswith((".yaml", ".yml")):
+        return None
+    return shlex.join(("cfgbench", "run", plan.source, *plan.overrides))
 
 
 def _ledger(text: str) -> Table:

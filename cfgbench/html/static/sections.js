@@ -81,7 +81,9 @@ function costClass(row) {
     method: report.methods[row.method] ?? row.method, model: row.model, sampler: row.sampler, steps: `${row.steps} steps`,
     dtype: row.dtype, state_dtype: `state ${row.state_dtype}`, batched: row.batched ? "one batched pass" : "two passes",
   };
-  const differs = (key) => key === "method" || new Set(report.speed.map((other) => other[key])).size > 1;
+  const same = (other) => Object.keys(says).every((key) => key === "batched" || other[key] === row[key]);
+  const others = (key) => (key === "batched" ? report.speed.filter(same) : report.speed);
+  const differs = (key) => key === "method" || new Set(others(key).map((other) => other[key])).size > 1;
   return Object.keys(says).filter(differs).map((key) => says[key]).join(", ");
 }
 
