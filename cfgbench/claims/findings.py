@@ -1,0 +1,117 @@
+"""What a rule finds: a number with its interval, held against a threshold, and the verdict that follows.
+
+A finding holds where the whole interval lies on the claimed side of the threshold, does not hold where it lies on the
+other side, and is undecided where the threshold lies within. The threshold is the smallest effect that would count, so
+that an effect of nearly nothing, well measured, decides against a claim.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+
+import numpy as np
+
+from cfgbench.statistics import Estimate, t_interval
+
+HOLDS = "holds on this testbed"
+FAILS = "does not hold on this testbed"
+UNDECIDED = "undecided for lack of power"
+NEEDS = "needs what we do not have"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, NEEDS)
+
+EXACT = "counted, no error"
+WITHIN = "95 %, one network, t with 19 degrees of freedom"
+SEEDS = "95 %, mean of {n} training seeds, t with {df} degrees of freedom"
+EACH = "from the lowest to the highest end of the 95 % intervals of {n} networks"
+MEDIANS = "95 % each, order statistics of {n} repeats"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number, its interval and how the interval was made."""
+
+    value: float
+    low: float
+    high: float
+    how: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A measured number held against a threshold, `above` or below which the claim puts it."""
+
+    statement: str
+    measured: Measured
+    threshold: float
+    above: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """Holds, does not hold or undecided."""
+        low, high = self.measured.low - self.threshold, self.measured.high - self.threshold
+        if not self.above:
+            low, high = -high, -low
+        return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+
+
+class LackingError(Exception):
+    """Something that a rule reads is not there; the text says what, and how to get it."""
+
+
+def together(findings: Sequence[Finding]) -> str:
+    """The verdict on a claim that says all of this: one finding that does not hold decides against it."""
+    verdicts = {finding.verdict for finding in findings}
+    return next(verdict for verdict in (FAILS, UNDECIDED, HOLDS) if verdict in verdicts)
+
+
+def exact(value: float) -> Measured:
+    """A count or a ratio of counts."""
+    return Measured(value, value, value, EXACT)
+
+
+def within(estimate: Estimate) -> Measured:
+    """A score or difference of one network with its jackknife interval; unbounded where it has none."""
+    low, high = estimate.interval or (-inf, inf)
+    return Measured(estimate.value, low, high, WITHIN)
+
+
+def over_seeds(values: Sequence[float]) -> Measured:
+    """The mean over networks that differ in their training seed, with Student's t interval of their spread."""
+    count = len(values)
+    if count < 2:
+        raise ValueError("a mean over training seeds needs at least two")
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(count)
+    low, high = t_interval(mean, error, count) or (mean, mean)
+    return Measured(mean, low, high, SEEDS.format(n=count, df=count - 1))
+
+
+def over_groups(values: Sequence[float], level: float = 0.95) -> Measured:
+    """The mean over equal groups of samples with Student's t interval of their spread."""
+    error = float(np.std(values, ddof=1)) / sqrt(len(values))
+    mean = float(np.mean(values))
+    low, high = t_interval(mean, error, len(values), level) or (mean, mean)
+    return Measured(
+        mean, low, high, f"95 %, {len(values)} groups of samples, t with {len(values) - 1} degrees of freedom"
+    )
+
+
+def in_each(estimates: Sequence[Estimate]) -> Measured:
+    """The mean of several networks' estimates with the envelope of their own intervals.
+
+    On one side of a threshold it says that each network shows this by itself.
+    """
+    intervals = [estimate.interval or (-inf, inf) for estimate in estimates]
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
+    return Measured(float(np.mean([e.value for e in estimates])), low, high, EACH.format(n=len(estimates)))
+
+
+def spread(values: Sequence[float]) -> Measured:
+    """The mean of some networks' exact numbers, from the lowest to the highest."""
+    return Measured(float(np.mean(values)), min(values), max(values), f"lowest to highest of {len(values)} networks")
+
+
+def size(measured: Measured) -> Measured:
+    """The absolute value, for claims of no difference."""
+    low, high = measured.low, measured.high
+    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    return Measured(abs(measured.value), nearest, max(abs(low), abs(high)), measured.how)
