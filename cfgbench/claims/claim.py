@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cfgbench.claims.evidence import Evidence
-from cfgbench.claims.findings import FAILS, HOLDS, NEEDS, UNDECIDED, Finding, LackingError, together
+from cfgbench.claims.findings import FAILS, HOLDS, NEEDS, UNDECIDED, Finding, LackingError, standing, together
 
 Rule = Callable[[Evidence], Sequence[Finding]]
 
@@ -48,6 +48,11 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
         return Decision(claim, (), NEEDS, str(lacking))
     verdict = together(findings)
     return Decision(claim, findings, verdict, "" if verdict != UNDECIDED else _power(findings))
+
+
+def decisive(decision: Decision) -> Finding:
+    """The finding that the verdict hangs on: the one least far on the claimed side, in widths of its interval."""
+    return min(decision.findings, key=standing)
 
 
 def _power(findings: Sequence[Finding]) -> str:

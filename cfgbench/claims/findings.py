@@ -7,7 +7,7 @@ that an effect of nearly nothing, well measured, decides against a claim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import floor, inf, isfinite, log10, sqrt
 
 import numpy as np
 
@@ -115,3 +115,25 @@ def size(measured: Measured) -> Measured:
     low, high = measured.low, measured.high
     nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
     return Measured(abs(measured.value), nearest, max(abs(low), abs(high)), measured.how)
+
+
+def standing(finding: Finding) -> float:
+    """How far a number lies on the claimed side of its threshold, in half-widths of its interval there.
+
+    Beyond 1 the claim holds, beyond -1 it does not, in between it is undecided; infinite for a count.
+    """
+    measured, sign = finding.measured, 1 if finding.above else -1
+    gap = sign * (measured.value - finding.threshold)
+    near = measured.value - measured.low if (gap > 0) == finding.above else measured.high - measured.value
+    return gap / near if near > 0 else gap * float("inf") if gap else 0.0
+
+
+def with_interval(measured: Measured) -> str:
+    """`0.31 [0.24, 0.38]`, to two digits of the half interval; a count as it is."""
+    if measured.how == EXACT:
+        return f"{measured.value:.3g}"
+    if not (isfinite(measured.low) and isfinite(measured.high)):
+        return f"{measured.value:.3g} (no interval)"
+    half = (measured.high - measured.low) / 2
+    digits = max(0, 1 - floor(log10(half))) if half > 0 else 3
+    return f"{measured.value:.{digits}f} [{measured.low:.{digits}f}, {measured.high:.{digits}f}]"
