@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import cfgbench
+from cfgbench import commands
 from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SAMPLERS, resolve
 
 PACKAGE = Path(cfgbench.__file__).parent
@@ -77,6 +78,13 @@ def test_imports_make_no_circle() -> None:
 
 def test_nothing_imports_the_command_line() -> None:
     assert {name for name in MODULES if "cfgbench.cli" in imports(name)} == {"cfgbench.__main__"}
+    of_commands = {name for name in MODULES if any(item.startswith("cfgbench.commands") for item in imports(name))}
+    assert {name for name in of_commands if not name.startswith("cfgbench.commands")} == {"cfgbench.cli"}
+
+
+def test_every_command_has_its_module_and_every_module_its_place_in_the_help() -> None:
+    files = {name.rpartition(".")[2] for name in MODULES if name.startswith("cfgbench.commands.")}
+    assert files == set(commands.NAMES)
 
 
 ALLOWED = {

@@ -1,0 +1,43 @@
+"""One module per command, each with `add(commands)`: its arguments, and the function that they call.
+
+A command's function takes the parsed options and returns the exit code; heavy modules are imported inside it.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
+NAMES = ("run", "plan", "report", "score", "recommend", "figures", "compare", "check", "train")  # as --help lists them
+
+
+def experiment_parser(
+    commands: "Commands[argparse.ArgumentParser]",
+    name: str,
+    help_text: str,
+    function: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    """The parser of a command that takes an experiment file and overrides."""
+    parser = commands.add_parser(name, help=help_text)
+    parser.add_argument("experiment", type=Path, help="a YAML file, for example experiments/digits.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example num_samples=200 steps=10")
+    parser.add_argument("--output", type=Path, help="results folder (default: results/<name>)")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def output_folder(name: str, options: argparse.Namespace) -> Path:
+    """The results folder: as given, or results/<name>."""
+    folder: Path = options.output or Path("results") / name
+    return folder
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, from the command line."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return value
