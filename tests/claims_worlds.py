@@ -15,6 +15,7 @@ from cfgbench import plan as planner
 from cfgbench.cell import Cell
 from cfgbench.claims.evidence import Evidence
 from cfgbench.records import CellRecord, Health, PlanRecord, Score, SpeedRecord
+from cfgbench.registry import METHODS, Method
 from cfgbench.tables.results import Column, Results
 from tests import synthetic
 
@@ -52,12 +53,19 @@ def evidence(world: World, *names: str) -> Evidence:
 @cache
 def cells(name: str) -> tuple[Cell, ...]:
     """The cells that an experiment of the repository plans."""
+    return tuple(task.cell for task in _planned(name)[0].tasks)
+
+
+@cache
+def _planned(name: str) -> tuple[planner.Plan, dict[str, Method]]:
+    """A plan, and the plug-in methods that it names, which the next experiment's loading forgets."""
     made = planner.plan(experiment.load(ROOT / "experiments" / f"{name}.yaml"))
-    return tuple(task.cell for task in made.tasks)
+    return made, {method: entry for method, entry in METHODS.items() if ":" in method}
 
 
 def results(world: World, name: str) -> Results:
     """An experiment's results as if it had been run in a world."""
+    METHODS.update(_planned(name)[1])
     records = {cell.id: record(world, cell) for cell in cells(name)}
     plan = PlanRecord(name=name, description="", metrics=tuple(FLAT), num_samples=2000, source="", cells=cells(name))
     columns = tuple(Column(score, score, {"metric": score}, True) for score in FLAT)

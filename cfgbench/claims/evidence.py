@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cfgbench.cell import ModelRef, Value, canonical_json
+from cfgbench.claims import measured
 from cfgbench.claims.findings import LackingError
 from cfgbench.errors import InputError
 from cfgbench.records import CellRecord
@@ -26,12 +27,14 @@ class Evidence:
     measured: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)  # by series
 
     def experiment(self, name: str) -> Results:
-        """The results of an experiment; LackingError where they are not there."""
+        """The results of an experiment; LackingError where they are not all there."""
         if name not in self.results:
-            raise LackingError(
-                f"the results of experiments/{name}.yaml; `cfgbench run experiments/{name}.yaml` makes them"
-            )
-        return self.results[name]
+            raise LackingError(f"the results of {name}; {_advice(name)}")
+        results = self.results[name]
+        missing = len(results.plan.cells) - len(results.done)
+        if missing:
+            raise LackingError(f"{missing} of {len(results.plan.cells)} cells of {name}; {_advice(name)}")
+        return results
 
     def series(self, name: str) -> Mapping[str, Sequence[float]]:
         """What `cfgbench claims --measure` wrote under a name; LackingError without it."""
@@ -89,10 +92,10 @@ class Evidence:
         return found
 
 
-def read(folder: Path, names: Iterable[str]) -> Evidence:
-    """The experiments of these names that have results in a folder."""
+def read(folder: Path, names: Iterable[str], measurements: Path) -> Evidence:
+    """The experiments of these names that have results in a folder, and the measurements in another."""
     present = [name for name in names if (folder / name / "plan.json").is_file()]
-    return Evidence({name: load(folder / name) for name in present})
+    return Evidence({name: load(folder / name) for name in present}, measured.read(measurements))
 
 
 def digits(parameters: Mapping[str, Value]) -> str:

@@ -107,8 +107,10 @@ def to_latex(decisions: Sequence[Decision]) -> str:
 
 def tally(decisions: Sequence[Decision]) -> str:
     """How many claims have which verdict, in one line."""
-    counts = [(verdict, sum(one.verdict == verdict for one in decisions)) for verdict in VERDICTS]
-    return f"Of {len(decisions)} claims " + ", ".join(f"{count} {verdict}" for verdict, count in counts)
+    words = ("hold on this testbed", "do not hold on it", "are undecided for lack of power", "need what we do not have")
+    counts = [sum(one.verdict == verdict for one in decisions) for verdict in VERDICTS]
+    told = (f"{count} {word}" for count, word in zip(counts, words, strict=True))
+    return f"Of {len(decisions)} claims " + ", ".join(told)
 
 
 def _table_row(decision: Decision) -> tuple[Text, ...]:

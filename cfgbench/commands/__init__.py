@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
-NAMES = ("run", "plan", "report", "score", "recommend", "figures", "compare", "check", "train")  # as --help lists them
+NAMES = (  # as --help lists them
+    *("run", "plan", "report", "score", "recommend"),
+    *("figures", "compare", "claims", "check", "train"),
+)
 
 
 def experiment_parser(
