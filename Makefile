@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXPERIMENTS := digits samplers precision gaussians
+EXPERIMENTS := digits baselines samplers precision gaussians
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check train figures paper results clean
 
@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/environment
 	sh .ci/environment $(VENV)
 	@touch $(STAMP)
 
-train: setup  ## train the digits networks anew, into the package (about five minutes)
+train: setup  ## train the digits networks anew, into the package (about eight minutes)
 	$(BIN)/cfgbench train digits
 
 results: setup  ## run the published experiments; what is finished is kept

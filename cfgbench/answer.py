@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from cfgbench.cell import number
 from cfgbench.records import CellRecord, SpeedRecord
 from cfgbench.registry import METHODS
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import Verdict, difference, latency, ratio_to_unguided, value, verdict
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, at_edge, describe, varying
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, at_edge, describe, scale_text, varying
 from cfgbench.tables.text import held_out, with_error
 
 
@@ -63,12 +62,12 @@ def _best_part(arm: Arm, column: Column, found: Verdict, first: bool) -> str:
     facts = [f"{with_error(result)} at N = {found.best.num_samples}"] if first and result is not None else []
     others = [record for record in found.tied or () if record.id != found.best.id]
     if others:
-        facts.append("tied: " + ", ".join(number(arm.scale_of(record)) for record in found.tied or ()))
+        facts.append("tied: " + ", ".join(scale_text(arm.scale_of(record)) for record in found.tied or ()))
     elif found.tied is not None and len(arm.points) > 1:
         facts.append("no other tied")
     if len(arm.points) > 1 and at_edge(arm, found.best):
         facts.append("unresolved: the edge of the grid")
-    place = f"{column.label} is {end} at {symbol} = {number(arm.scale_of(found.best))}"
+    place = f"{column.label} is {end} at {symbol} = {scale_text(arm.scale_of(found.best))}"
     return f"{place} ({'; '.join(facts)})" if facts else place
 
 
@@ -80,7 +79,7 @@ def _gain_line(results: Results, arm: Arm, columns: Sequence[Column], best: Cell
         return f"Against unguided: no gain in {columns[0].label}; the best scale is off"
     gaps = ((column, difference(column, best, unguided)) for column in columns)
     parts = [f"{column.label} {signed(gap)}" for column, gap in gaps if gap is not None]
-    return f"Against unguided, at {SCALE_SYMBOLS[arm.axis]} = {number(arm.scale_of(best))}: " + "; ".join(parts)
+    return f"Against unguided, at {SCALE_SYMBOLS[arm.axis]} = {scale_text(arm.scale_of(best))}: " + "; ".join(parts)
 
 
 def signed(gap: Estimate) -> str:

@@ -56,7 +56,8 @@ class Cell(_Frozen):
 
     model: ModelRef
     guidance: Guidance
-    diffusion: Diffusion | None = None  # absent for samples that were made elsewhere
+    diffusion: Diffusion | None = None  # absent for a generator of one pass, and for samples made elsewhere
+    one_pass: bool = False
     dtype: str = "fp32"
     seed: int = 0
 
@@ -103,17 +104,23 @@ class Cell(_Frozen):
 
     @property
     def steps_evaluated(self) -> int:
-        """Length of the sampler's timestep list: how often it asks for a prediction."""
+        """Length of the sampler's timestep list: how often it asks for a prediction; a generator is asked once."""
+        if self.one_pass:
+            return 1
         n = self.sampler.steps
         return {"n": n, "2n-1": 2 * n - 1, "n+1": n + 1}[SAMPLERS[self.sampler.sampler].evaluations]
 
     @property
+    def made_elsewhere(self) -> bool:
+        """Whether cfgbench did not make the samples, so that nothing is known of how they were made."""
+        return self.diffusion is None and not self.one_pass
+
+    @property
     def sampler(self) -> Diffusion:
-        """The sampler's settings; raises ValueError for samples that were made elsewhere."""
+        """The sampler's settings; raises ValueError for samples that were made without one, or elsewhere."""
         if self.diffusion is None:
-            raise ValueError(
-                f"cell {self.id} holds samples that were made elsewhere; nothing is known of their sampler"
-            )
+            reason = "a generator's, made in one pass" if self.one_pass else "made elsewhere"
+            raise ValueError(f"the samples of cell {self.id} are {reason}; they have no known sampler")
         return self.diffusion
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cfgbench import guidance, noise, plugins, sampling
 from cfgbench.cell import Diffusion, Guidance
 from cfgbench.entries import Method
+from cfgbench.errors import InputError
 from cfgbench.models import Model
 from cfgbench.plan import check_needs
 from cfgbench.registry import METHODS, MODELS, resolve
@@ -47,6 +48,8 @@ def check(name: str, model: str = "digits") -> list[Finding]:
     """All findings on a method, with a model that has what it needs; InputError for names that are none."""
     plugins.check("method", name, "cfgbench check")
     plugins.check("model", model, "cfgbench check --model")
+    if "diffusion" not in METHODS[name].families:
+        raise InputError(f"cfgbench check {name}: the suite is for methods that guide diffusion models")
     subject = _Subject(name, METHODS[name], _load(name, model))
     return [Finding(check, tuple(_tried(function, subject))) for check, function in CHECKS.items()]
 

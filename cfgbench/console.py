@@ -113,6 +113,7 @@ def title(cell: Cell) -> str:
     if cell.diffusion is not None:
         state = f"/{cell.diffusion.state_dtype}" if cell.diffusion.state_dtype else ""
         parts += [f"{cell.diffusion.sampler}-{cell.diffusion.steps}", cell.dtype + state]
+    parts += [cell.dtype] if cell.one_pass else []
     return " ".join(parts) + (f" seed {cell.seed}" if cell.seed else "")
 
 

@@ -21,6 +21,8 @@ DATASET = WEIGHTS / "dataset.npz"  # written by cfgbench/training/digits_dataset
 CLASSIFIER, FEATURES, FEATURES_HALF_A, CLIP = "classifier", "features", "features-half-a", "clip"
 SNAPSHOTS = (100, 200, 400)  # steps of the run SNAPSHOT_OF at which its averaged weights are kept
 SNAPSHOT_OF = "diffusion-p0.1-800-seed0"
+LATENT_SIZE = 32  # values that the GAN makes an image of
+GAN_STEPS, GAN_SEEDS = 1500, (0, 1, 2)
 
 
 class Digits(NamedTuple):
@@ -120,6 +122,13 @@ def diffusion_name(p_uncond: float, training_steps: int, training_seed: int, att
     return f"diffusion-{'attention-' if attention else ''}p{p_uncond:g}-{training_steps}-seed{training_seed}"
 
 
+def gan_name(training_seed: int) -> str:
+    """Name of a GAN's generator and stem of its file; ValueError where no such network was trained."""
+    if training_seed not in GAN_SEEDS:
+        raise ValueError(f"no digits GAN with training_seed {training_seed}: allowed are {GAN_SEEDS}")
+    return f"gan-{GAN_STEPS}-seed{training_seed}"
+
+
 def snapshot_name(run: str, steps: int) -> str:
     """Name of the averaged weights of a training run after its first `steps` steps."""
     return f"{run}-at{steps}"
@@ -133,7 +142,7 @@ def weight_path(name: str, folder: Path = WEIGHTS) -> Path:
 def require_weights(path: Path) -> Path:
     """The path, if the file is there; raises FileNotFoundError saying how to make it."""
     if not path.exists():
-        raise FileNotFoundError(f"no weights at {path}; `cfgbench train digits` makes them in about five minutes")
+        raise FileNotFoundError(f"no weights at {path}; `cfgbench train digits` makes them in about eight minutes")
     return path
 
 
@@ -155,6 +164,11 @@ def network_files(
             raise ValueError(f"no digits snapshot with weak_steps {weak_steps}: allowed are {SNAPSHOTS} and null")
         names["weak"] = snapshot_name(SNAPSHOT_OF, weak_steps)
     return {network: weight_path(name) for network, name in names.items()}
+
+
+def gan_files(training_seed: int = 0) -> dict[str, Path]:
+    """Weight file of the generator of one GAN; ValueError for one that was not trained."""
+    return {"main": weight_path(gan_name(training_seed))}
 
 
 def weight_files(

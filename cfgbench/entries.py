@@ -42,6 +42,7 @@ class Method:
     capabilities: tuple[str, ...] = ()  # what it asks of the model: attention, embedding, grid
     samplers: tuple[str, ...] = ()  # the only ones it is right with, at eta = 0; empty: all
     skips: bool = False  # may ask for fewer passes than it declares
+    families: tuple[str, ...] = ("diffusion",)  # of models, that it is a method for
     digest: str | None = None
 
 
@@ -65,13 +66,14 @@ class Model:
     parameters: Mapping[str, Parameter]
     num_classes: str | int  # a number, or the target of a function of the parameters
     files: str | None  # target of a function of the parameters: network -> weight file, hashed into a cell's id
-    noise_levels: str  # target of a torch-free function of the parameters: sigma per training timestep, increasing
+    noise_levels: str | None  # target of a torch-free function of the parameters: sigma per timestep, increasing
     encoder: str
     reference: str
     dtypes: tuple[str, ...]
     networks: tuple[str, ...] = ("main",)
     capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (latents with height and width)
     switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
+    family: str = "diffusion"  # or one_pass: no sampler, no noise levels
     digest: str | None = None
 
 

@@ -24,6 +24,7 @@ from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SA
 NUM_GROUPS = 20  # statistical groups of the delete-group jackknife
 BLOCK = 100  # samples in a storage block, rounded to whole rounds of labels
 MAX_CELLS = 100_000
+SAMPLING = {"sampler", "steps", "eta", "state_dtype"}  # axes that a generator of one pass has no use for
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,10 @@ def _grid(experiment: Experiment, index: int, sweep: Mapping[str, Any], notes: l
     where |= {key: f"sweeps[{index}].{key} in {experiment.source}" for key in sweep}
     merged: dict[str, Any] = {**experiment.common, **sweep}
     methods = axes.expand(merged.get("method", "cfg"), axes.AXES["method"], where.get("method", ""))
-    for key in ("model", "sampler", "steps"):
+    one_pass = _is_one_pass(merged, where)
+    if one_pass:
+        merged = _without_sampler(merged, where, sweep, notes)
+    for key in ("model",) if one_pass else ("model", "sampler", "steps"):
         if key not in merged:
             raise InputError(f"sweeps[{index}] in {experiment.source} lacks {key!r}, and common has none")
     names = set(axes.AXES).union(*(METHODS[method].parameters for method in methods))
@@ -124,6 +128,30 @@ def _grid(experiment: Experiment, index: int, sweep: Mapping[str, Any], notes: l
             raise unknown(f"axis of method {'/'.join(methods)}", key, where[key], names)
     for method in methods:
         yield from _method_grid(method, merged, where, notes)
+
+
+def _is_one_pass(merged: Mapping[str, Any], where: Mapping[str, str]) -> bool:
+    """Whether a sweep is of generators of one pass; raises InputError where only some of its models are."""
+    if "model" not in merged:
+        return False
+    models = axes.expand(merged["model"], axes.AXES["model"], where["model"])
+    by_family = {MODELS[model["name"]].family: model["name"] for model in models}
+    if len(by_family) > 1 and "one_pass" in by_family:
+        others = f"{by_family.pop('one_pass')} makes its samples in one pass, {min(by_family.values())} does not"
+        raise InputError(f"{where['model']}: {others}; give each a sweep of its own")
+    return "one_pass" in by_family
+
+
+def _without_sampler(
+    merged: Mapping[str, Any], where: Mapping[str, str], sweep: Mapping[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    """The axes of generators of one pass: what is common to all sweeps may name a sampler, their own may not."""
+    for key in sorted(SAMPLING & sweep.keys()):
+        raise InputError(f"{where[key]}: the model of this sweep makes its samples in one pass and takes no {key}")
+    common = sorted(SAMPLING & merged.keys())
+    if common:
+        notes.append(f"{', '.join(common)} of common do not apply to {where['model']}, which makes samples in one pass")
+    return {key: value for key, value in merged.items() if key not in SAMPLING}
 
 
 def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], notes: list[str]) -> Iterator[Cell]:
@@ -145,16 +173,18 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
 def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
     name, parameters = _model_parameters(point.pop("model"), where["model"])
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
-    diffusion = _diffusion(point, dtype, where)
     _check_dtype(dtype, name, where.get("dtype", where["model"]))
     check_needs(method, name, parameters, where.get("method", where["model"]))
-    _check_sampler(method, diffusion, where)
-    if point.get("interval") is not None:
-        levels = resolve(MODELS[name].noise_levels)(**parameters)
-        point["interval"] = _interval(point["interval"], levels, name, diffusion.steps, where["interval"], notes)
+    levels = MODELS[name].noise_levels
+    diffusion = None if levels is None else _diffusion(point, dtype, where)
+    if diffusion is not None:
+        _check_sampler(method, diffusion, where)
+    if levels is not None and diffusion is not None and point.get("interval") is not None:
+        sigmas = resolve(levels)(**parameters)
+        point["interval"] = _interval(point["interval"], sigmas, name, diffusion.steps, where["interval"], notes)
     guidance = canonical(method, point)
     model = _model(name, parameters, guidance.method, where["model"])
-    return Cell(model=model, guidance=guidance, diffusion=diffusion, dtype=dtype, seed=seed)
+    return Cell(model=model, guidance=guidance, diffusion=diffusion, one_pass=diffusion is None, dtype=dtype, seed=seed)
 
 
 def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
@@ -165,13 +195,18 @@ def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
         for key, value in parameters.items()
         if key in entry.parameters and (key == entry.scale or value != entry.parameters[key].default)
     }
-    end = entry.ends.get(float(given[entry.scale])) if entry.scale is not None else None
+    end = entry.ends.get(_strength(given[entry.scale])) if entry.scale is not None else None
     rest = {key: value for key, value in given.items() if key != entry.scale}
     if end is None or set(rest) & set(entry.always):
         return Guidance(method=method, parameters=given, digest=entry.digest)
     if end == "unguided" or set(rest) <= set(METHODS[end].parameters):
         return canonical(end, rest)
     return Guidance(method=method, parameters=given, digest=entry.digest)
+
+
+def _strength(scale: float | None) -> float:
+    """A scale as the ends of a method name it: a threshold that is not there is infinite."""
+    return math.inf if scale is None else float(scale)
 
 
 def _model_parameters(body: Mapping[str, Any], place: str) -> tuple[str, dict[str, Any]]:
@@ -238,6 +273,9 @@ def _check_dtype(dtype: str, model: str, place: str) -> None:
 def check_needs(method: str, model: str, parameters: Mapping[str, Any], place: str) -> None:
     """Raise InputError where a model lacks a network or capability, or has it by a parameter that is not set."""
     entry, needed = MODELS[model], METHODS[method]
+    if entry.family not in needed.families:
+        allowed = ", ".join(name for name, other in METHODS.items() if entry.family in other.families)
+        raise InputError(f"{place}: method {method!r} is not one for model {model}; allowed: {allowed}")
     lacking = [f"a {network} network" for network in needed.needs if network not in entry.networks]
     lacking += [f"the capability {name}" for name in needed.capabilities if name not in entry.capabilities]
     if lacking:

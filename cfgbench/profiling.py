@@ -61,15 +61,41 @@ def measure(classes: Sequence[tuple[Cell, int]], profile: Profile, folder: Path,
             passes[mode].append(_timed(classes[mode[0]], mode, device))
     for index, item in enumerate(classes):
         own = [mode for mode in modes if mode[0] == index]
-        timings = [_timing(mode, first[mode], passes[mode], _activations(item, mode, device)) for mode in own]
+        timings = [_timing(mode, first[mode], passes[mode], activation_bytes(item, mode, device)) for mode in own]
         Store(folder).write_record(_record(item, profile, device, threads, timings))
     torch.set_num_threads(1)
     return len(classes)
 
 
+def activation_bytes(item: tuple[Cell, int], mode: Mode, device: str) -> int | None:
+    """Peak bytes of live tensors, in a pass of its own; None on a GPU, whose allocator tells."""
+    if device.startswith("cuda"):
+        return None
+    cell, num_classes = item
+    indices = range(mode[1])
+    batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
+    with LiveTensors(batch.model.networks.values()) as live:
+        sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+    return int(live.peak)
+
+
+def counted(item: tuple[Cell, int], device: str) -> tuple[sampling.Counts, int]:
+    """Passes and floating-point operations of one sample, multiply and add counted apart."""
+    cell, num_classes = item
+    batch = worker.prepare(cell, noise.labels(range(1), num_classes), device)
+    with FlopCounterMode(display=False) as counter:
+        _, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, range(1))
+    return counts, int(counter.get_total_flops())
+
+
+def network_bytes(network: nn.Module) -> int:
+    """Bytes of a network's weights and buffers."""
+    return int(np.sum([t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers())]))
+
+
 def _record(item: tuple[Cell, int], profile: Profile, device: str, threads: int, timings: list[Timing]) -> SpeedRecord:
     cell = item[0]
-    counts, flops = _counted(item, device)
+    counts, flops = counted(item, device)
     model = worker.load_model(cell.model, cell.dtype, device)
     return SpeedRecord(
         id=speed_id(cell.cost_class, profile, device),
@@ -77,7 +103,7 @@ def _record(item: tuple[Cell, int], profile: Profile, device: str, threads: int,
         cell=cell,
         nfe=counts.nfe,
         classifier_passes=counts.classifier,
-        weights_memory_bytes={name: _bytes(network) for name, network in model.networks.items()},
+        weights_memory_bytes={name: network_bytes(network) for name, network in model.networks.items()},
         flops_per_sample=flops,
         timings=tuple(timings),
         measured=not precision.is_emulated(cell.dtype),
@@ -121,27 +147,6 @@ def _timed(item: tuple[Cell, int], mode: Mode, device: str) -> _Pass:
     return _Pass(middle - begin, watch.seconds["denoiser"], watch.seconds["classifier"], end - middle, memory())
 
 
-def _activations(item: tuple[Cell, int], mode: Mode, device: str) -> int | None:
-    """Peak bytes of live tensors, in a pass of its own; None on a GPU, whose allocator tells."""
-    if device.startswith("cuda"):
-        return None
-    cell, num_classes = item
-    indices = range(mode[1])
-    batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
-    with LiveTensors(batch.model.networks.values()) as live:
-        sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
-    return int(live.peak)
-
-
-def _counted(item: tuple[Cell, int], device: str) -> tuple[sampling.Counts, int]:
-    """Passes and floating-point operations of one sample, multiply and add counted apart."""
-    cell, num_classes = item
-    batch = worker.prepare(cell, noise.labels(range(1), num_classes), device)
-    with FlopCounterMode(display=False) as counter:
-        _, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, range(1))
-    return counts, int(counter.get_total_flops())
-
-
 def _now(device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -160,7 +165,3 @@ class _Stopwatches:
         begin = _now(self._device)
         yield
         self.seconds[name] += _now(self._device) - begin
-
-
-def _bytes(network: nn.Module) -> int:
-    return int(np.sum([t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers())]))

@@ -84,6 +84,17 @@ MODELS: dict[str, Model] = {
         capabilities=("attention", "embedding", "grid"),
         switches={"attention": "attention", "weak": "weak_steps"},
     ),
+    "digits_gan": Model(
+        "cfgbench.models.digits_gan:load",
+        {"training_seed": Parameter("int", 0, choices=(0, 1, 2))},
+        num_classes=10,
+        files="cfgbench.digits_data:gan_files",
+        noise_levels=None,
+        encoder="digits",
+        reference="digits",
+        dtypes=_NETWORK_DTYPES,
+        family="one_pass",
+    ),
 }
 
 METRICS: dict[str, Metric] = {

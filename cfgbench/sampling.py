@@ -26,13 +26,20 @@ Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
 class Request:
     """One prediction: a condition by name or an edited embedding, a network, and a patch of it for this pass.
 
-    With `rows` (n,) bool the pass is for these samples only, and so is the prediction.
+    With `rows` (n,) bool the pass is for these samples only, and so is the prediction. `x` is where to evaluate, if not
+    at the step's own x.
     """
 
     condition: str | Condition
     network: str = "main"
     patch: Patch | None = None
     rows: Tensor | None = None
+    x: Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its names say all, so that it may share a network call with others."""
+        return self.patch is None and self.rows is None and self.x is None
 
 
 @dataclass
@@ -48,7 +55,7 @@ class Batch:
     """What stays fixed along the trajectories of some samples."""
 
     model: Model
-    diffusion: Diffusion
+    diffusion: Diffusion | None  # None: the model makes its samples in one pass
     conditions: dict[str, Condition]
     labels: Tensor  # (n,)
     dtype: torch.dtype  # of the networks' inputs
@@ -61,7 +68,7 @@ class Batch:
 class Trajectory:
     """Where some samples are between noise and image."""
 
-    x: Tensor  # (n, *latent_shape), in the scheduler's own scaling
+    x: Tensor  # (n, *latent_shape), in the scheduler's own scaling; in the end, the samples
     scheduler: Any
     sigmas: list[float]  # per evaluation, and the final 0
     step_noise: noise.StepNoise
@@ -206,17 +213,18 @@ class Step:
 
     def _one(self, request: Request) -> Tensor:
         network = self._batch.model.networks[request.network]
+        x = self.x if request.x is None else request.x
         with request.patch(network) if request.patch else nullcontext():
             if request.rows is None:
-                return self._call(self.x, self._condition(request), request)
-            return self._some(request, request.rows)
+                return self._call(x, self._condition(request), request)
+            return self._some(x, request, request.rows)
 
-    def _some(self, request: Request, rows: Tensor) -> Tensor:
+    def _some(self, x: Tensor, request: Request, rows: Tensor) -> Tensor:
         """The prediction of some samples, counted as that share of a pass; no call where there are none."""
         if not rows.any():
-            return self.x[rows]
+            return x[rows]
         condition = pytree.tree_map(lambda part: part[rows], self._condition(request))
-        return self._call(self.x[rows], condition, request, float(rows.double().mean()))
+        return self._call(x[rows], condition, request, float(rows.double().mean()))
 
     def _together(self, requests: list[Request]) -> list[Tensor]:
         conditions = [self._condition(request) for request in requests]
@@ -244,21 +252,20 @@ class Step:
 
 
 def _key(request: Request) -> tuple[str, str] | int:
-    """What makes two requests the same: names; an edited embedding, a patch or some rows are like nothing else."""
-    if isinstance(request.condition, str) and request.patch is None and request.rows is None:
+    """What makes two requests the same: names; one with an edited embedding, a patch, rows or an x is like no other."""
+    if isinstance(request.condition, str) and request.is_plain:
         return (request.condition, request.network)
     return id(request)
 
 
 def _same_network(requests: list[Request]) -> bool:
-    special = any(request.patch is not None or request.rows is not None for request in requests)
-    return len({request.network for request in requests}) == 1 and not special
+    return len({request.network for request in requests}) == 1 and all(request.is_plain for request in requests)
 
 
 def _scheduler_step(trajectory: Trajectory, batch: Batch, prediction: Tensor) -> Tensor:
     scheduler = trajectory.scheduler
     timestep = scheduler.timesteps[trajectory.index]
-    eta = {"eta": batch.diffusion.eta} if batch.diffusion.eta else {}
+    eta = {"eta": batch.diffusion.eta} if batch.diffusion is not None and batch.diffusion.eta else {}
     with _noise_from(scheduler, trajectory.step_noise):
         x: Tensor = scheduler.step(prediction, timestep, trajectory.x, **eta).prev_sample
     return x.to(batch.state_dtype)

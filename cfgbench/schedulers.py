@@ -5,9 +5,13 @@ what it is given, so every scheduler here is constructed with every argument tha
 """
 
 import inspect
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cfgbench.cell import Diffusion
 from cfgbench.models import Schedule
@@ -31,8 +35,27 @@ _EXPLICIT: dict[str, object] = {
 }
 
 
-def build(diffusion: Diffusion, schedule: Schedule, device: str = "cpu") -> Any:
+class OnePass:
+    """The scheduler of a generator: one evaluation at pure noise, whose prediction is the sample."""
+
+    init_noise_sigma = 1.0
+
+    def __init__(self, device: str) -> None:
+        self.timesteps = torch.zeros(1, device=device)
+
+    def scale_model_input(self, x: Tensor, timestep: Tensor) -> Tensor:
+        """The latents as they are."""
+        return x
+
+    def step(self, prediction: Tensor, timestep: Tensor, x: Tensor) -> SimpleNamespace:
+        """The prediction as the last sample."""
+        return SimpleNamespace(prev_sample=prediction)
+
+
+def build(diffusion: Diffusion | None, schedule: Schedule, device: str = "cpu") -> Any:
     """A fresh scheduler with its timesteps set. Fresh for every trajectory: schedulers keep state."""
+    if diffusion is None:
+        return OnePass(device)
     sampler = SAMPLERS[diffusion.sampler]
     scheduler_class = resolve(sampler.target)
     explicit = {
@@ -59,8 +82,10 @@ def sigmas(scheduler: Any, schedule: Schedule) -> list[float]:
     """Noise level at each of the scheduler's timesteps, then 0: sigma = sqrt((1 - abar) / abar).
 
     Read off the training schedule, log-linearly between timesteps, since schedulers store sigmas in conventions of
-    their own.
+    their own. The only level of a generator of one pass is pure noise: infinity.
     """
+    if isinstance(scheduler, OnePass):
+        return [math.inf, 0.0]
     levels = np.sqrt((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod)
     timesteps = scheduler.timesteps.double().cpu().numpy()
     between = np.exp(np.interp(timesteps, np.arange(len(levels)), np.log(levels)))

@@ -51,9 +51,10 @@ def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) 
     model = load_model(cell.model, cell.dtype, device)
     dtype = precision.TORCH[cell.dtype]
     default_state = torch.float64 if dtype == torch.float64 else torch.float32
-    state = precision.TORCH[cell.sampler.state_dtype] if cell.sampler.state_dtype else default_state
+    given = None if cell.diffusion is None else cell.diffusion.state_dtype
+    state = precision.TORCH[given] if given else default_state
     labels_tensor = torch.from_numpy(labels).to(device)
-    return sampling.Batch(model, cell.sampler, model.conditions(labels), labels_tensor, dtype, state, batched)
+    return sampling.Batch(model, cell.diffusion, model.conditions(labels), labels_tensor, dtype, state, batched)
 
 
 def load_model(reference: ModelRef, dtype: str, device: str) -> Model:

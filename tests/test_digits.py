@@ -273,7 +273,7 @@ def test_no_held_out_accuracy_is_claimed_for_the_network_that_saw_everything() -
 
 
 def test_all_weights_together_are_small() -> None:
-    assert sum(entry["bytes"] for entry in CARD.values()) < 7e6
+    assert sum(entry["bytes"] for entry in CARD.values()) < 8e6
 
 
 def test_recorded_flops_are_about_six_per_parameter_and_image_of_a_dense_network() -> None:
@@ -297,7 +297,7 @@ def test_training_twice_gives_the_same_bytes_and_leaves_global_state_alone(tmp_p
     torch.manual_seed(0)
     threads, expected = torch.get_num_threads(), torch.rand(3)
     torch.manual_seed(0)
-    names = ("diffusion-p0.1-800-seed0", "classifier", "features", "clip")
+    names = ("diffusion-p0.1-800-seed0", "classifier", "features", "clip", "gan-1500-seed0")
     for folder in ("first", "second"):
         train_recipes([recipe(name) for name in names], tmp_path / folder, lambda line: None)
     assert torch.equal(torch.rand(3), expected)

@@ -119,7 +119,10 @@ def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     }
 
 
-READING = ("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report")
+READING = (
+    *("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report"),
+    *("cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write"),
+)
 RUNNING = ("runner", "worker", "pool", "scoring", "sampling", "profiling", "guidance", "models", "plan", "encoders")
 
 
@@ -147,7 +150,7 @@ TARGETS = {
     **{f"method {name}": entry.target for name, entry in METHODS.items()},
     **{f"sampler {name}": entry.target for name, entry in SAMPLERS.items()},
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
-    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items()},
+    **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},

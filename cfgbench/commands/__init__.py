@@ -10,7 +10,7 @@ from pathlib import Path
 Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
 NAMES = (  # as --help lists them
     *("run", "plan", "report", "score", "recommend"),
-    *("figures", "compare", "claims", "check", "train"),
+    *("figures", "compare", "claims", "costs", "check", "train"),
 )
 
 

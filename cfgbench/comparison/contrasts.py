@@ -55,7 +55,7 @@ def paired(a: CellRecord, b: CellRecord) -> bool:
     """Whether two cells hold samples of the same noise, or of the same items."""
     if a.pairing and b.pairing:
         return any(a.pairing[count] == b.pairing[count] for count in {*a.pairing} & {*b.pairing})
-    made_here = a.cell.diffusion is not None and b.cell.diffusion is not None
+    made_here = not a.cell.made_elsewhere and not b.cell.made_elsewhere
     return made_here and a.cell.seed == b.cell.seed and a.num_classes == b.num_classes
 
 

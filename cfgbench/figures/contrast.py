@@ -93,7 +93,9 @@ def _values(ax: Axes, column: Column, panel: Facet, looks: Mapping[str, Look]) -
     for label, arm in panel.lines.items():
         found = verdict(column, arm.records)
         results = ((point, value(column, point.record)) for point in arm.points)
-        spots = [Spot(point.scale, result, point.record) for point, result in results if result is not None]
+        spots = [
+            Spot(panel.places[point.scale], result, point.record) for point, result in results if result is not None
+        ]
         if found is not None:
             draw_curve(ax, spots, looks[label], found.best.id, {record.id for record in found.tied or ()})
             best.append(arm.scale_of(found.best))
@@ -110,7 +112,7 @@ def _gaps(ax: Axes, column: Column, panel: Facet, looks: Mapping[str, Look], pai
         for scale, record in arm.points:
             match = matches.get((arm.fields[FOLDER], record.id))
             if match is not None:
-                _gap(ax, column, scale, match, looks[label], ASIDE * others.index(arm.fields[FOLDER]))
+                _gap(ax, column, panel.places[scale], match, looks[label], ASIDE * others.index(arm.fields[FOLDER]))
     _scale_axis(ax, panel, [])
 
 
@@ -136,8 +138,7 @@ def _gap(ax: Axes, column: Column, scale: float, match: Match, look: Look, aside
 
 
 def _scale_axis(ax: Axes, panel: Facet, first: Sequence[float]) -> None:
-    scales = [point.scale for arm in panel.lines.values() for point in arm.points]
-    style.scale_axis(ax, scales, panel.axis, first, with_w=False)
+    style.scale_axis(ax, [*panel.places], panel.axis, first, with_w=False)
 
 
 def _share(axes: Sequence[Axes], column: Column | None) -> None:

@@ -157,19 +157,20 @@ def _runs(arm: Arm, tied: set[str]) -> list[tuple[float, float]]:
 
 def _panel(ax: Axes, column: Column, panel: Facet, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
     best_scales: list[float] = []
+    places = panel.places
     for label, spots in curves.items():
         arm = panel.lines[label]
         found = verdict(column, arm.records)
         if found is None:
             continue
         tied = found.tied or ()
-        draw_curve(ax, spots, looks[label], found.best.id, {record.id for record in tied})
+        moved = [spot._replace(x=places[spot.x]) for spot in spots]
+        draw_curve(ax, moved, looks[label], found.best.id, {record.id for record in tied})
         best_scales.append(arm.scale_of(found.best))
         if len(curves) == 1:
             for low, high in _runs(arm, {record.id for record in tied}):
-                ax.axvspan(low, high, color=looks[label].colour, alpha=0.08, linewidth=0, zorder=0)
-    scales = [point.scale for arm in panel.lines.values() for point in arm.points]
-    style.scale_axis(ax, scales, panel.axis, best_scales, with_w=ax.get_position().width * style.width() > 2)
+                ax.axvspan(places[low], places[high], color=looks[label].colour, alpha=0.08, linewidth=0, zorder=0)
+    style.scale_axis(ax, [*places], panel.axis, best_scales, with_w=ax.get_position().width * style.width() > 2)
     ax.set_title(panel.title)
 
 

@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cfgbench.cell import number
 from cfgbench.figures import style
 from cfgbench.records import CellRecord
 from cfgbench.tables.compare import verdict
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Point, Results
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Point, Results, scale_text
 
 MAX_ROWS, MAX_COLUMNS = 10, 10
 MAX_ARMS = 4
@@ -104,7 +103,7 @@ def _block(ax: Axes, results: Results, points: list[Point], rows: int, title: st
         for i in range(1, count):
             lines(i * side - 0.5, color="white", linewidth=0.5)
     ax.set_yticks([])
-    ax.set_xticks([side * (i + 0.5) - 0.5 for i in range(len(points))], [number(point.scale) for point in points])
+    ax.set_xticks([side * (i + 0.5) - 0.5 for i in range(len(points))], [scale_text(point.scale) for point in points])
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0, pad=1, labelsize=5)
     ax.grid(False)
     ax.spines[:].set_visible(False)

@@ -1,5 +1,6 @@
 """What all figures share: sizes, colours, which arms go into which panel, the scale axis, labels without overlaps."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from cfgbench.cell import number
 from cfgbench.registry import METHODS
-from cfgbench.tables.results import Arm, Column, Results, describe, varying
+from cfgbench.tables.results import Arm, Column, Results, describe, drawable, scale_text, varying
 
 SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a paper, two columns
 WIDTHS = {"single": SINGLE, "double": DOUBLE}
@@ -47,7 +48,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
-METHOD_LOOKS = {"cfg": 0, "classifier": 1, "classifier_uncond": 2}
+METHOD_LOOKS = {"cfg": 0, "classifier": 1, "classifier_uncond": 2, "truncation": 3}
 NEUTRAL = "#666666"  # unguided
 
 
@@ -75,6 +76,11 @@ class Facet:
     title: str
     axis: str
     lines: Mapping[str, Arm]
+
+    @property
+    def places(self) -> dict[float, float]:
+        """Where its scales lie on their axis."""
+        return drawable(point.scale for arm in self.lines.values() for point in arm.points)
 
 
 @contextmanager
@@ -111,11 +117,16 @@ def facets(arms: Sequence[Arm], by_axis: bool) -> list[Facet]:
 
 
 def looks(panels: Sequence[Facet]) -> dict[str, Look]:
-    """A look for every line label: by method where that tells lines apart, else in order."""
+    """A look for every line label: by method, with dashes for more lines of one, else in order."""
     methods = {label: arm.method for panel in panels for label, arm in panel.lines.items()}
-    if len(set(methods.values())) == len(methods):
-        return {label: method_look(method) for label, method in methods.items()}
-    return {label: numbered_look(i) for i, label in enumerate(methods)}
+    lines = Counter(methods.values())
+    if len(methods) > 1 and (len(lines) == 1 or max(lines.values()) > len(DASHES)):
+        return {label: numbered_look(i) for i, label in enumerate(methods)}
+    found: dict[str, Look] = {}
+    for label, method in methods.items():
+        look, rank = method_look(method), sum(methods[other] == method for other in found)
+        found[label] = look._replace(dash=DASHES[(DASHES.index(look.dash) + rank) % len(DASHES)])
+    return found
 
 
 def method_look(method: str) -> Look:
@@ -123,7 +134,7 @@ def method_look(method: str) -> Look:
     known = METHOD_LOOKS.get(method)
     if known is None and method in ("unguided", "unconditional"):
         return Look(NEUTRAL, "*", "-")
-    return numbered_look(len(METHOD_LOOKS) + list(METHODS).index(method) if known is None else known)
+    return numbered_look(3 + list(METHODS).index(method) if known is None else known)  # from 5: the first two are grey
 
 
 def numbered_look(index: int) -> Look:
@@ -150,14 +161,15 @@ def axis_label(column: Column, results: Results, suffix: str = "") -> str:
 def scale_axis(ax: Axes, scales: Sequence[float], name: str, first: Sequence[float], with_w: bool) -> None:
     """An x axis that spreads values near "off"; labels the scales for which there is room, `first` before others."""
     off = 1.0 if name == "guidance_scale" else 0.0
-    ordered = sorted(set(scales))
+    drawn = drawable(scales)
+    ordered = [*drawn.values()]
     gaps = np.diff(ordered)
     if len(gaps) and gaps.max() > 4 * gaps.min():
         ax.set_xscale("function", functions=(lambda x: _root(x - off), lambda y: y * np.abs(y) + off))
     _limits(ax, ordered)
     two = with_w and name == "guidance_scale"
-    texts = {scale: f"{number(scale)}\n{_signed(scale - 1)}" if two else number(scale) for scale in ordered}
-    labelled = _with_room(ax, texts, [*first, off, ordered[0], ordered[-1]])
+    texts = {x: f"{number(s)}\n{_signed(s - 1)}" if two else scale_text(s) for s, x in drawn.items()}
+    labelled = _with_room(ax, texts, [*(drawn.get(scale, scale) for scale in first), off, ordered[0], ordered[-1]])
     ax.xaxis.set_major_locator(FixedLocator(labelled))
     ax.xaxis.set_major_formatter(FixedFormatter([texts[scale] for scale in labelled]))
     ax.xaxis.set_minor_locator(FixedLocator(ordered))

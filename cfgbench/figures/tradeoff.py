@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.cell import number
 from cfgbench.figures import style
 from cfgbench.figures.style import NEUTRAL, SINGLE, Facet, Label, Look
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import seconds_per_image, value, verdict
-from cfgbench.tables.results import Arm, Column, Results
+from cfgbench.tables.results import Arm, Column, Results, scale_text
 
 PAIRS = (("fid", "inception_score"), ("recall", "precision"))  # x, y
 
@@ -142,7 +141,7 @@ def _label_scales(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str
     for label, spots in curves.items():
         for i, spot in enumerate(spots):
             rank = 0 if spot.best else 1 if i in (0, len(spots) - 1) else 2
-            ranked.append((rank, Label(spot.x, spot.y.value, number(spot.scale), looks[label].colour)))
+            ranked.append((rank, Label(spot.x, spot.y.value, scale_text(spot.scale), looks[label].colour)))
     ordered = [label for _, label in sorted(ranked, key=lambda item: item[0])]
     style.place_labels(ax, ordered, [_xy(spots) for spots in curves.values() if spots])
 
@@ -173,6 +172,6 @@ def _label_best(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, 
         obstacles += [_xy([spot]) for spot in spots]
         for spot in (spot for spot in spots if spot.best):
             obstacles += [np.array([(spot.x, end) for end in spot.y.interval])] if spot.y.interval else []
-            wanted.append(Label(spot.x, spot.y.value, f"best {number(spot.scale)}", looks[label].colour))
+            wanted.append(Label(spot.x, spot.y.value, f"best {scale_text(spot.scale)}", looks[label].colour))
     if obstacles:
         style.place_labels(ax, wanted, obstacles)

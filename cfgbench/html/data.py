@@ -1,5 +1,6 @@
 """What the page shows of some results. Every number and every text with an error bar comes from `tables`."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from cfgbench.records import CellRecord
 from cfgbench.registry import METHODS
 from cfgbench.store import Store
 from cfgbench.tables.compare import difference, seconds_per_image, value, verdict
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, drawable
 from cfgbench.tables.rows import speed_rows
 from cfgbench.tables.text import Table, with_error
 
@@ -60,12 +61,13 @@ def page_data(
 def places(scales: Sequence[float], axis: str) -> dict[float, float]:
     """Where scales lie on an axis that spreads values near "off" by a square root if they are uneven."""
     off = 1.0 if axis == "guidance_scale" else 0.0
-    ordered = np.unique(scales)
+    drawn = drawable(scales)
+    ordered = np.array([*drawn.values()])
     gaps = np.diff(ordered)
     moved = ordered - off
     if len(gaps) and gaps.max() > 4 * gaps.min():
         moved = np.sign(moved) * np.sqrt(np.abs(moved))
-    return dict(zip(ordered.tolist(), moved.tolist(), strict=True))
+    return dict(zip(drawn, moved.tolist(), strict=True))
 
 
 def _facets(arms: Sequence[Arm], by_axis: bool) -> list[Facet]:
@@ -142,7 +144,7 @@ def _arm(results: Results, arm: Arm, look: Look, spread: Mapping[float, float]) 
         label=results.label(arm),
         axis=arm.axis,
         look=look,
-        scales=[point.scale for point in arm.points],
+        scales=[None if math.isinf(point.scale) else point.scale for point in arm.points],
         places=[spread[point.scale] for point in arm.points],
         cells=[point.record.id for point in arm.points],
         best={name: found.best.id for name, found in verdicts.items()},

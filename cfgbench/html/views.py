@@ -62,7 +62,7 @@ class ArmView:
     label: str
     axis: str
     look: Look
-    scales: Sequence[float]
+    scales: Sequence[float | None]  # None: off, at infinity
     places: Sequence[float]  # of the scales on the axis, spread out near "off"
     cells: Sequence[str]
     best: Mapping[str, str]  # by column

@@ -1,5 +1,7 @@
 """Every guidance method: its function, parameters with ranges, neutral settings, declared passes and source."""
 
+from math import inf
+
 from cfgbench.entries import Method, Parameter
 
 _INTERVAL = Parameter(
@@ -13,7 +15,9 @@ _SCALED = {"guidance_scale": _GUIDANCE_SCALE}
 _OFF = {1.0: "unguided"}
 
 _BASIC: dict[str, Method] = {
-    "unguided": Method("cfgbench.guidance:unguided", None, {}, {}, 1, label="unguided"),
+    "unguided": Method(
+        "cfgbench.guidance:unguided", None, {}, {}, 1, label="unguided", families=("diffusion", "one_pass")
+    ),
     "unconditional": Method(
         "cfgbench.guidance:unconditional", None, {"interval": _INTERVAL}, {}, 1, label="unconditional", base_scale=0.0
     ),
@@ -213,4 +217,21 @@ _WORSE: dict[str, Method] = {
     "slg": _perturbed("slg", "SLG", "skip-layer guidance: Hyung et al. 2024 (arXiv 2411.18664)"),
 }
 
-METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE}
+_ONE_PASS: dict[str, Method] = {
+    "truncation": Method(
+        "cfgbench.methods.truncation:truncation",
+        "truncation",
+        {
+            "truncation": Parameter(
+                "float", None, 0.01, 6.0, optional=True, doc="bound tau of every latent value; null = off"
+            ),
+        },
+        {inf: "unguided"},
+        1,
+        label="truncation",
+        source="Brock et al. 2019 (arXiv 1809.11096), sec. 3.1",
+        families=("one_pass",),
+    ),
+}
+
+METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE, **_ONE_PASS}

@@ -18,9 +18,11 @@ _UNCLIPPED = ("DDIMScheduler", "DDPMScheduler")  # clip samples unless told not 
 
 def code(cell: Cell) -> str:
     """What to paste: the experiment of one cell and its scheduler, or the pipeline call; a comment where neither is."""
-    if cell.diffusion is None:
+    if cell.made_elsewhere:
         scale = "" if cell.scale is None else f" at {METHODS[cell.guidance.method].scale} = {number(cell.scale)}"
         return f"# made elsewhere: run the tool that made these samples{scale}\n"
+    if cell.one_pass:
+        return f"# recommended.yaml, for `cfgbench run recommended.yaml`\n{experiment_yaml(cell)}"
     if cell.model.name in TESTBEDS:
         name = _scheduler(cell)
         head = f"# recommended.yaml, for `cfgbench run recommended.yaml`\n{experiment_yaml(cell)}"
@@ -34,9 +36,10 @@ def experiment_yaml(cell: Cell) -> str:
     axes |= {"method": cell.guidance.method, **cell.guidance.parameters}
     interval = axes.get("interval")
     axes |= {"interval": {"sigma": list(interval)}} if isinstance(interval, tuple) else {}
-    axes |= {"sampler": cell.sampler.sampler, "steps": cell.sampler.steps, "dtype": cell.dtype, "seed": cell.seed}
-    axes |= {"eta": cell.sampler.eta} if cell.sampler.eta else {}
-    axes |= {"state_dtype": cell.sampler.state_dtype} if cell.sampler.state_dtype else {}
+    axes |= {} if cell.one_pass else {"sampler": cell.sampler.sampler, "steps": cell.sampler.steps}
+    axes |= {"dtype": cell.dtype, "seed": cell.seed}
+    axes |= {"eta": cell.sampler.eta} if cell.diffusion and cell.diffusion.eta else {}
+    axes |= {"state_dtype": cell.sampler.state_dtype} if cell.diffusion and cell.diffusion.state_dtype else {}
     first, *rest = (f"{key}: {_yaml(value)}" for key, value in axes.items())
     lines = ["name: recommended", "num_samples: 2000", "sweeps:", f"  - {first}", *(f"    {line}" for line in rest)]
     return "\n".join([*lines, ""])

@@ -1,5 +1,7 @@
 """A recommendation for scripts: JSON whose keys stay."""
 
+import math
+
 from cfgbench.recommend import deployment
 from cfgbench.recommend.candidates import Candidate, fits
 from cfgbench.recommend.neighbours import Neighbour
@@ -34,7 +36,11 @@ def _candidate_json(made: Recommendation, one: Candidate) -> Json:
     cell, cost = one.record.cell, one.cost
     diffusion = cell.diffusion
     body: Json = {"id": cell.id, "model": cell.model.label, "method": cell.guidance.method}
-    body |= {"axis": one.arm.axis, "scale": one.scale, "guidance_scale": cell.guidance_scale}
+    body |= {
+        "axis": one.arm.axis,
+        "scale": one.scale if math.isfinite(one.scale) else None,
+        "guidance_scale": cell.guidance_scale,
+    }
     body |= {"classifier_scale": cell.classifier_scale, "parameters": dict(cell.guidance.parameters)}
     body |= {"sampler": diffusion.sampler if diffusion else None, "steps": diffusion.steps if diffusion else None}
     body |= {"dtype": cell.dtype, "num_samples": one.record.num_samples, "nfe": cost.nfe}

@@ -12,7 +12,7 @@ from cfgbench.recommend.rules import Choice, Recommendation, Stage
 from cfgbench.registry import METHODS
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import difference, value, verdict
-from cfgbench.tables.results import SCALE_SYMBOLS, Column, Results, describe, varying
+from cfgbench.tables.results import SCALE_SYMBOLS, Column, Results, describe, scale_text, varying
 from cfgbench.tables.text import with_error
 from cfgbench.units import show_bytes, show_seconds
 
@@ -114,7 +114,7 @@ def _preference_reason(made: Recommendation) -> Iterator[str]:
     gap = difference(first, found.best, made.choice.candidate.record)
     symbol, scale = SCALE_SYMBOLS[made.choice.candidate.arm.axis], made.choice.candidate.arm.scale_of(found.best)
     price = f", where {first.label} is {signed(gap)}" if gap is not None else ""
-    yield f"{preferred.label} alone is {_end(preferred)} on this curve at {symbol} = {number(scale)}{price}"
+    yield f"{preferred.label} alone is {_end(preferred)} on this curve at {symbol} = {scale_text(scale)}{price}"
 
 
 def _gain_reason(made: Recommendation) -> Iterator[str]:
@@ -175,7 +175,7 @@ def _named(results: Results, one: Candidate) -> str:
 
 def _scale(one: Candidate) -> str:
     """`s = 1.2 (w = 0.2)`."""
-    text = f"{SCALE_SYMBOLS[one.arm.axis]} = {number(one.scale)}"
+    text = f"{SCALE_SYMBOLS[one.arm.axis]} = {scale_text(one.scale)}"
     return text + (f" (w = {number(round(one.scale - 1, 9))})" if one.arm.axis == "guidance_scale" else "")
 
 

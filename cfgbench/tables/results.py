@@ -5,6 +5,7 @@ other parameters, a sampler, steps, dtype and seed, over the scale; the unguided
 every arm that leads to them. A *family* is all cells of one model and seed.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,8 @@ class _Symbols(dict[str, str]):
         return axis.replace("_", " ")
 
 
-SCALE_SYMBOLS = _Symbols(guidance_scale="s")
+SCALE_SYMBOLS = _Symbols(guidance_scale="s", truncation="tau")
+SAMPLING = ("sampler", "steps", "eta", "state_dtype")  # a generator of one pass has no such settings
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,10 @@ def other_parameters(cell: Cell) -> Fields:
 
 
 def varying(fields: Sequence[Fields]) -> list[str]:
-    """The names under which some of these differ, in order of appearance."""
+    """The names under which some of these differ, in order of appearance; to have no sampler is no other sampler."""
     names = dict.fromkeys(name for one in fields for name in one)
-    return [name for name in names if len({one.get(name) for one in fields}) > 1]
+    known = {name: [one for one in fields if name in one or name not in SAMPLING] for name in names}
+    return [name for name in names if len({one.get(name) for one in known[name]}) > 1]
 
 
 def describe(fields: Fields, names: Iterable[str]) -> str:
@@ -174,10 +177,25 @@ def describe(fields: Fields, names: Iterable[str]) -> str:
     return ", ".join(_words(name, fields[name]) for name in names if name in fields)
 
 
+def scale_text(scale: float) -> str:
+    """A scale as people write it; a bound at infinity is off."""
+    return "off" if math.isinf(scale) else number(scale)
+
+
+def drawable(scales: Iterable[float]) -> dict[float, float]:
+    """Where scales lie on an axis: at their value, and infinity one step beyond the largest of the others."""
+    ordered = sorted({*scales})
+    finite = [scale for scale in ordered if math.isfinite(scale)]
+    step = finite[-1] - finite[-2] if len(finite) > 1 else 1.0
+    return {scale: scale if math.isfinite(scale) else finite[-1] + step if finite else 0.0 for scale in ordered}
+
+
 def at_edge(arm: Arm, record: CellRecord) -> bool:
     """Whether a cell is at an end of its arm's grid, beyond which the scale could still go."""
     scale, scales = arm.scale_of(record), [point.scale for point in arm.points]
     schema = METHODS[arm.method].parameters.get(arm.axis)
+    if math.isinf(scale):
+        return False
     return scale in (scales[0], scales[-1]) and (schema is None or scale not in (schema.minimum, schema.maximum))
 
 

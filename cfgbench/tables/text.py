@@ -9,8 +9,8 @@ from cfgbench.cell import number
 from cfgbench.records import CellRecord
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import Verdict, value, verdict
-from cfgbench.tables.results import Arm, Column, Results
-from cfgbench.tables.rows import speed_rows
+from cfgbench.tables.results import Arm, Column, Results, scale_text
+from cfgbench.tables.rows import Row, speed_rows
 
 BEST, TIED = "best", "tied"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -64,9 +64,9 @@ def best_table(results: Results) -> Table:
 def speed_table(results: Results) -> Table:
     """Latency per image, its ratio to unguided sampling, and memory of every cost class and batch size."""
     rows = []
+    several = len({speed.cell.model.label for speed in results.speeds}) > 1
     for row in speed_rows(results):
-        label = f"{row['method']}, {row.get('sampler')}, {row.get('steps')} steps, {row['dtype']}"
-        label += ", batched" if row["batched"] else ""
+        label = _class_text(row, several)
         scale = 1e3 / int(str(row["batch_size"]))
         times = [_milliseconds(row[name], scale) for name in ("latency_p50_s", "latency_p90_s", "latency_max_s")]
         if not row["measured"]:
@@ -140,8 +140,16 @@ def _marked(column: Column, record: CellRecord, found: Verdict | None) -> Text:
     return Text(with_error(result), TIED if tied else "")
 
 
+def _class_text(row: Row, with_model: bool) -> str:
+    """A cost class in words; a generator of one pass has no sampler."""
+    sampling = [f"{row['sampler']}, {row['steps']} steps"] if "sampler" in row else []
+    model = [str(row["model"])] if with_model else []
+    batched = ["batched"] if row["batched"] else []
+    return ", ".join([str(row["method"]), *model, *sampling, str(row["dtype"]), *batched])
+
+
 def _scale_texts(arm: Arm, scale: float) -> tuple[Text, Text]:
-    return Text(number(scale)), Text(number(round(scale - 1, 9)) if arm.axis == "guidance_scale" else "")
+    return Text(scale_text(scale)), Text(number(round(scale - 1, 9)) if arm.axis == "guidance_scale" else "")
 
 
 def _heading(column: Column) -> str:

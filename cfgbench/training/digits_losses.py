@@ -19,16 +19,19 @@ _CAPTIONS = torch.from_numpy(tokenize([caption for digit in range(CLASSES) for c
 _CAPTIONS_PER_DIGIT = len(_CAPTIONS) // CLASSES
 
 
+def conditional_loss(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean squared error of v at uniform timesteps: the training of a model that is not to be guided."""
+    x, timesteps, v = _noised(images, generator)
+    return functional.mse_loss(network(x, timesteps, labels), v)
+
+
 def diffusion_loss(
     network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, p_uncond: float
 ) -> Tensor:
-    """Mean squared error of v at uniform timesteps, each label left out with probability p_uncond."""
-    timesteps = _uniform_timesteps(len(images), generator)
-    noise = torch.randn(images.shape, generator=generator)
+    """The same, each label left out with probability p_uncond: all that classifier-free guidance asks of training."""
+    x, timesteps, v = _noised(images, generator)
     dropped = torch.rand(len(labels), generator=generator) < p_uncond
-    signal, spread = _signal_and_spread(timesteps)
-    v = network(signal * images + spread * noise, timesteps, labels.masked_fill(dropped, NULL_LABEL))
-    return functional.mse_loss(v, signal * noise - spread * images)
+    return functional.mse_loss(network(x, timesteps, labels.masked_fill(dropped, NULL_LABEL)), v)
 
 
 def classifier_loss(network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -88,6 +91,14 @@ def clip_accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def _uniform_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return torch.randint(TRAINING_TIMESTEPS, (count,), generator=generator)
+
+
+def _noised(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy images at uniform timesteps, those timesteps (n,), and v."""
+    timesteps = _uniform_timesteps(len(images), generator)
+    noise = torch.randn(images.shape, generator=generator)
+    signal, spread = _signal_and_spread(timesteps)
+    return signal * images + spread * noise, timesteps, signal * noise - spread * images
 
 
 def _signal_and_spread(timesteps: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,11 +64,11 @@ def fit(network: nn.Module, loss: Loss, data: tuple[Tensor, Tensor], how: Optimi
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, how))
     average = deepcopy(network) if how.averaged else network
-    batches = _batches(len(data[0]), how.batch_size, generator)
+    order = batches(len(data[0]), how.batch_size, generator)
     start = time.process_time()
     network.train()
     for step in range(1, how.steps + 1):
-        batch = next(batches)
+        batch = next(order)
         value = loss(network, data[0][batch], data[1][batch], generator)
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def _rate(step: int, how: Optimisation) -> float:
     return LAST_FACTOR + (1 - LAST_FACTOR) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Endless indices of batches: every epoch is a fresh shuffle, its incomplete last batch left out."""
     while True:
         order = torch.randperm(size, generator=generator)

@@ -38,7 +38,7 @@ function short(x) {
 
 // A number as people write it, whatever the rounding of doubles.
 function exact(x) {
-  return Number(x.toPrecision(9)).toString().replace("-", "\u2212");
+  return x === null ? "off" : Number(x.toPrecision(9)).toString().replace("-", "\u2212");
 }
 
 function scaleText(arm, scale) {
