@@ -14,6 +14,7 @@ from cfgbench import experiment
 from cfgbench import plan as planner
 from cfgbench.cell import Cell
 from cfgbench.claims.evidence import Evidence
+from cfgbench.costs.record import CodeCost, CostsRecord, SamplingCost, TrainingCost
 from cfgbench.records import CellRecord, Health, PlanRecord, Score, SpeedRecord
 from cfgbench.registry import METHODS, Method
 from cfgbench.tables.results import Column, Results
@@ -37,17 +38,19 @@ class World:
     weights: Callable[[Cell], dict[str, int]] = lambda cell: {"main": 300, "classifier": 320}
     passes: Change = lambda cell: float(cell.evaluations)
     spread: float = 0.0  # of training seeds
+    costs: CostsRecord | None = None
 
 
 def mirrored(world: World) -> World:
     """The same world with every difference of a score turned round."""
     changes = {name: (lambda cell, change=change: -change(cell)) for name, change in world.changes.items()}
-    return World(changes, world.measured, world.seconds, world.weights, world.passes, world.spread)
+    return World(changes, world.measured, world.seconds, world.weights, world.passes, world.spread, world.costs)
 
 
 def evidence(world: World, *names: str) -> Evidence:
     """What the rules would read of these experiments in a world."""
-    return Evidence({name: results(world, name) for name in names if name != "claims"}, world.measured)
+    found = {name: results(world, name) for name in names if name not in ("claims", "costs")}
+    return Evidence(found, world.measured, world.costs)
 
 
 @cache
@@ -69,7 +72,7 @@ def results(world: World, name: str) -> Results:
     records = {cell.id: record(world, cell) for cell in cells(name)}
     plan = PlanRecord(name=name, description="", metrics=tuple(FLAT), num_samples=2000, source="", cells=cells(name))
     columns = tuple(Column(score, score, {"metric": score}, True) for score in FLAT)
-    timed = {cell.cost_class: speed(world, cell) for cell in cells(name)}
+    timed = {cell.cost_class: speed(world, cell) for cell in cells(name) if cell.diffusion is not None}
     return Results(Path(name), plan, records, tuple(timed.values()), columns)
 
 
@@ -110,4 +113,42 @@ def _score(world: World, cell: Cell, name: str) -> Score:
         column=name,
         metric=name,
         identity={"metric": name},
+    )
+
+
+def costs(networks: int = 1, work: float = 0.1, lines: int = 2) -> CostsRecord:
+    """Costs of a GAN that samples with so many networks, a classifier of so much work, and CFG of so many lines."""
+    weights = {f"network {k}": 100 for k in range(networks)}
+    code = [
+        CodeCost(method="cfg", part=part, where="x:y", against="x:z", added=("line",) * lines, removed=())
+        for part in ("sampling", "training")
+    ]
+    return CostsRecord(
+        training=(_trained("diffusion", 1.0), _trained("classifier", work)),
+        sampling=(_held("gan", weights),),
+        code=tuple(code),
+        null_parameters=64,
+        machine=synthetic.MACHINE,
+    )
+
+
+def _trained(name: str, work: float) -> TrainingCost:
+    flops, parts = round(1e6 * work), {"main": 100}
+    return TrainingCost(
+        name=name, recipe=name, parameters=parts, steps=10, batch_size=64, flops_per_step=flops, stretch=1, cpu_s=()
+    )
+
+
+def _held(name: str, weights: dict[str, int]) -> SamplingCost:
+    return SamplingCost(
+        name=name,
+        method="unguided",
+        model="digits_gan",
+        steps=None,
+        batch_size=100,
+        weights_bytes=weights,
+        activation_bytes=1,
+        nfe=1,
+        classifier_passes=0,
+        flops_per_sample=1,
     )

@@ -1,10 +1,12 @@
 """Claims 1 to 8: an article for beginners (D. Chaplinsky, habr.com/ru/articles/751718), where many learn of CFG."""
 
+from math import inf
+
 from cfgbench.claims.claim import Rule
-from cfgbench.claims.curves import chosen, gaps
-from cfgbench.claims.evidence import Evidence, at
+from cfgbench.claims.curves import chosen, differences, gaps, means
+from cfgbench.claims.evidence import Evidence, at, gans
 from cfgbench.claims.findings import Finding, exact, in_each, over_seeds
-from cfgbench.claims.speeds import ratio, speed, weights_ratio
+from cfgbench.claims.speeds import BATCH, ratio, speed, weights_ratio
 
 
 def birth(evidence: Evidence) -> list[Finding]:
@@ -12,9 +14,26 @@ def birth(evidence: Evidence) -> list[Finding]:
     arms = evidence.arms("p_uncond", "cfg")
     accuracy = [evidence.value("accuracy", at(arm, 1)) for arm in arms]
     share = [evidence.value("fid", at(arm, 1)).value / evidence.value("fid", at(arm, 0)).value for arm in arms]
+    unguided, gan = chosen(evidence.arms("baselines", "cfg"), 1), chosen(gans(evidence), inf)
+    behind = differences(means(evidence, unguided, "fid"), means(evidence, gan, "fid"))
     return [
         Finding("accuracy of unguided samples", in_each(accuracy), 0.5, above=False),
         Finding("FID of unguided samples over FID of unconditional ones", over_seeds(share), 0.5),
+        Finding("FID, unguided diffusion less the GAN", over_seeds(behind), 0),
+    ]
+
+
+def corrects(evidence: Evidence) -> list[Finding]:
+    """2: a GAN's discriminator corrects its images."""
+    loaded = evidence.costs.held("gan", BATCH).weights_bytes
+    return [Finding("networks that sampling from the GAN loads", exact(len(loaded)), 1.5)]
+
+
+def twice_the_work(evidence: Evidence) -> list[Finding]:
+    """3: a second network to train is twice the work."""
+    classifier, diffusion = (evidence.costs.trained(name) for name in ("classifier", "diffusion"))
+    return [
+        Finding("training FLOPs, classifier over diffusion network", exact(classifier.flops / diffusion.flops), 0.5)
     ]
 
 
@@ -28,6 +47,16 @@ def one_model(evidence: Evidence) -> list[Finding]:
     """5: CFG holds one model."""
     grown = weights_ratio(speed(evidence, "digits", "cfg"), speed(evidence, "digits", "unguided"))
     return [Finding("bytes of weights, CFG over unguided", exact(grown), 1.01, above=False)]
+
+
+def few_lines(evidence: Evidence) -> list[Finding]:
+    """6: a couple of lines."""
+    found = []
+    for part, most in (("sampling", 3.5), ("training", 2.5)):
+        code = [one for one in evidence.costs.code if (one.method, one.part) == ("cfg", part)]
+        touched, net = sum(len(one.added) for one in code), sum(len(one.added) - len(one.removed) for one in code)
+        found.append(Finding(f"lines that CFG adds to {part} ({touched} touched)", exact(net), most, above=False))
+    return found
 
 
 def adherence(evidence: Evidence) -> list[Finding]:
@@ -53,8 +82,11 @@ def price(evidence: Evidence) -> list[Finding]:
 
 RULES: dict[str, Rule] = {
     "1": birth,
+    "2": corrects,
+    "3": twice_the_work,
     "4": two_in_memory,
     "5": one_model,
+    "6": few_lines,
     "7": adherence,
     "8": price,
 }

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isclose
 from pathlib import Path
 
 from cfgbench.cell import ModelRef, Value, canonical_json
 from cfgbench.claims import measured
 from cfgbench.claims.findings import LackingError
+from cfgbench.costs import record as costs
+from cfgbench.costs.record import CostsRecord
 from cfgbench.errors import InputError
 from cfgbench.records import CellRecord
 from cfgbench.statistics import Estimate
@@ -25,6 +28,7 @@ class Evidence:
 
     results: Mapping[str, Results]
     measured: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)  # by series
+    cost_record: CostsRecord | None = None
 
     def experiment(self, name: str) -> Results:
         """The results of an experiment; LackingError where they are not all there."""
@@ -41,6 +45,13 @@ class Evidence:
         if name not in self.measured:
             raise LackingError(f"the measurement {name!r}; `cfgbench claims --measure` makes it")
         return self.measured[name]
+
+    @property
+    def costs(self) -> CostsRecord:
+        """What a second model costs; LackingError where that was not measured."""
+        if self.cost_record is None:
+            raise LackingError("the record of costs; `cfgbench costs` makes it")
+        return self.cost_record
 
     @cached_property
     def columns(self) -> Mapping[str, Column]:
@@ -60,8 +71,12 @@ class Evidence:
         return self.columns[name]
 
     def arm(self, experiment: str, method: str, model: str, /, **settings: str) -> Arm:
-        """The curve of a method on a model with exactly these other settings, as texts; LackingError without it."""
+        """The curve of a method on a model with exactly these other settings, as texts; LackingError without it.
+
+        Steps are 25 if not given, and "" for a model without any.
+        """
         wanted = {"model": model, "method": method, "steps": "25", **settings}
+        wanted = {name: text for name, text in wanted.items() if text}
         for arm in self.experiment(experiment).arms:
             if {name: text for name, text in arm.fields.items() if name not in CONSTANT} == wanted:
                 return arm
@@ -95,7 +110,14 @@ class Evidence:
 def read(folder: Path, names: Iterable[str], measurements: Path) -> Evidence:
     """The experiments of these names that have results in a folder, and the measurements in another."""
     present = [name for name in names if (folder / name / "plan.json").is_file()]
-    return Evidence({name: load(folder / name) for name in present}, measured.read(measurements))
+    found = costs.load(folder / "costs") if (folder / "costs" / costs.FILE).is_file() else None
+    return Evidence({name: load(folder / name) for name in present}, measured.read(measurements), found)
+
+
+def gans(evidence: Evidence) -> Arms:
+    """The truncation curves of the GAN, one per training seed; no truncation is at infinity."""
+    models = ("digits_gan", *(f"digits_gan(training_seed={seed})" for seed in SEEDS[1:]))
+    return tuple(evidence.arm("baselines", "truncation", model, steps="") for model in models)
 
 
 def digits(parameters: Mapping[str, Value]) -> str:
@@ -108,7 +130,7 @@ def digits(parameters: Mapping[str, Value]) -> str:
 def at(arm: Arm, scale: float) -> CellRecord:
     """The cell of a curve at a scale; LackingError without it."""
     for point in arm.points:
-        if abs(point.scale - scale) < 1e-9:
+        if isclose(point.scale, scale):
             return point.record
     raise LackingError(f"the cell of {arm.method} at scale {scale:g} with {canonical_json(arm.fields)}")
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from cfgbench.claims.claim import Rule
 from cfgbench.claims.curves import chosen, differences, from_scale, gaps, matched, means, tuned
-from cfgbench.claims.evidence import Arms, Evidence, at, scales
+from cfgbench.claims.evidence import Arms, Evidence, at, gans, scales
 from cfgbench.claims.findings import (
     Finding,
     LackingError,
@@ -101,6 +101,18 @@ def equal_work(evidence: Evidence) -> list[Finding]:
             "network passes, CFG at 25 steps over classifier guidance at 50", exact(sum(passes) / len(passes)), 0.99
         ),
         Finding("best FID, CFG at 25 steps less classifier guidance at 50", over_seeds(gap), 0),
+    ]
+
+
+def beats_gan(evidence: Evidence) -> list[Finding]:
+    """15: strong guidance beats a GAN at its best IS."""
+    cfg, gan = chosen(evidence.arms("baselines", "cfg"), 5), tuned(evidence, gans(evidence), "inception_score")
+    fid, inception = (
+        differences(means(evidence, cfg, score), means(evidence, gan, score)) for score in ("fid", "inception_score")
+    )
+    return [
+        Finding("FID, CFG at s = 5 less the GAN truncated for IS", over_seeds(fid), 0, above=False),
+        Finding("IS, CFG at s = 5 less the GAN truncated for IS", over_seeds(inception), 0),
     ]
 
 
@@ -218,6 +230,7 @@ RULES: dict[str, Rule] = {
     "12": capacity,
     "13": steps_and_scale,
     "14": equal_work,
+    "15": beats_gan,
     "16": plane,
     "17": saturation,
     "18": powered,

@@ -41,7 +41,7 @@ def claims() -> tuple[Claim, ...]:
 
 def experiments() -> list[str]:
     """The names of the results folders that some rule reads."""
-    return sorted({name for claim in claims() for name in claim.experiments} - {"claims"})
+    return sorted({name for claim in claims() for name in claim.experiments} - {"claims", "costs"})
 
 
 def judge(evidence: Evidence) -> list[Decision]:
