@@ -23,6 +23,7 @@ from cfgbench.tables.compare import value
 from cfgbench.tables.results import Arm, Point, load
 from tests import claims_worlds as worlds
 from tests.claims_worlds import World
+from tests.test_imports import loaded
 
 ROOT = Path(__file__).parent.parent
 BY_NUMBER = {claim.number: claim for claim in ledger.claims()}
@@ -480,6 +481,11 @@ def test_the_ledger_is_the_same_bytes_twice_and_in_any_folder(tmp_path: Path) ->
     assert first == second and {"claims.csv", "findings.csv", "claims.md", "claims.tex"} <= set(first)
     published = {name: (ROOT / "results" / "claims" / name).read_bytes() for name in first if "figures" not in name}
     assert {name: content for name, content in first.items() if name in published} == published
+
+
+def test_the_ledger_is_made_without_torch(tmp_path: Path) -> None:
+    code, running, _ = loaded("claims", ROOT / "results", "--output", tmp_path)
+    assert (code, running) == (0, [])
 
 
 def test_the_published_ledger_decides_the_article_and_half_of_the_rest() -> None:

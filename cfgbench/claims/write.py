@@ -14,7 +14,8 @@ FORMATS = ("pdf", "png")
 SCOPE = (
     "Verdicts are about 8x8 digits, Gaussians in closed form and this machine: a claim that does not hold here is not "
     "refuted where it was made, and one that holds here is not confirmed there. Intervals are at 95 % for each finding "
-    "by itself, not for all claims together. Rules were written down before the experiments that they judge were run."
+    "by itself, not for all claims together. Rules were written down before the experiments that they judge were run; "
+    "one that had to change later says so."
 )
 
 

@@ -6,7 +6,7 @@ Each function returns series of raw numbers by name; `cfgbench/claims` reads the
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cfgbench import machine
+from cfgbench import machine, worker
 from cfgbench.claims import measured
 from cfgbench.probes import gaussians, networks
 
@@ -23,6 +23,7 @@ PROBES: dict[str, Callable[[], Series]] = {
 
 def measure(folder: Path, names: Sequence[str] = tuple(PROBES)) -> list[Path]:
     """Make these measurements, about a minute on one core, and write each into a folder."""
+    worker.ready()
     where = machine.describe("cpu", threads=1)
     paths = []
     for name in names:
