@@ -73,6 +73,7 @@ class Model:
     networks: tuple[str, ...] = ("main",)
     capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (latents with height and width)
     switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
+    replicate: str | None = None  # the parameter that says which of several equally trained networks
     family: str = "diffusion"  # or one_pass: no sampler, no noise levels
     digest: str | None = None
 

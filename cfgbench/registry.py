@@ -83,6 +83,7 @@ MODELS: dict[str, Model] = {
         networks=("main", "classifier", "weak"),
         capabilities=("attention", "embedding", "grid"),
         switches={"attention": "attention", "weak": "weak_steps"},
+        replicate="training_seed",
     ),
     "digits_gan": Model(
         "cfgbench.models.digits_gan:load",
@@ -93,6 +94,7 @@ MODELS: dict[str, Model] = {
         encoder="digits",
         reference="digits",
         dtypes=_NETWORK_DTYPES,
+        replicate="training_seed",
         family="one_pass",
     ),
 }

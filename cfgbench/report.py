@@ -9,7 +9,7 @@ from pathlib import Path
 from cfgbench.answer import answer_lines
 from cfgbench.cell import canonical_json
 from cfgbench.records import Machine
-from cfgbench.tables import rows, text
+from cfgbench.tables import methods, rows, text
 from cfgbench.tables.results import Results, load
 
 FORMATS = ("pdf", "png")
@@ -25,7 +25,12 @@ def build(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     tables = {"best": text.best_table(results), "results": text.results_table(results)}
     if results.speeds:
         tables["speed"] = text.speed_table(results)
+    compared = methods.compare_methods(results)
+    if compared:
+        tables["methods"] = methods.methods_table(results, compared)
     files = _csv_files(results)
+    if compared:
+        files["methods.csv"] = rows.to_csv(methods.method_rows(results, compared))
     files["report.html"] = html.render(results, tables, files, list(_notes(results)), list(_provenance(results)))
     files |= {f"{name}.md": text.to_markdown(table) for name, table in tables.items()}
     files |= {f"{name}.tex": text.to_latex(table) for name, table in tables.items()}

@@ -163,6 +163,39 @@ def tied_set(scores: Sequence[Replicated], lower_is_better: bool, alpha: float =
     return TiedSet(best, tuple(i for i, p in enumerate(p_values) if p is None or p > level), p_values)
 
 
+def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """P-values corrected for their number, so that any below alpha is an error with probability alpha at most.
+
+    Holm 1979: as strict as Bonferroni about the family and never weaker than it, and right whatever the dependence,
+    which paired comparisons with one common baseline have. An absent p-value stays absent and does not count.
+    """
+    present = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    corrected: dict[int, float] = {}
+    highest = 0.0
+    for rank, (p, i) in enumerate(present):
+        highest = max(highest, min(1.0, (len(present) - rank) * p))
+        corrected[i] = highest
+    return tuple(corrected.get(i) for i in range(len(p_values)))
+
+
+def cross_fitted(scores: Sequence[Replicated], lower_is_better: bool) -> Floats:
+    """The pseudo-values (B,) of "the best of these", each from a score that was chosen without its group.
+
+    The best of many scores on the samples that it was chosen by looks better than it is. Here the even groups choose
+    and the odd ones judge, and the other way round.
+    """
+    sign = 1.0 if lower_is_better else -1.0
+    pseudo = np.stack([pseudo_values(score) for score in scores])
+    halves = np.arange(pseudo.shape[1]) % 2
+    chosen = [int(np.argmin(sign * pseudo[:, halves != half].mean(axis=1))) for half in (0, 1)]
+    return np.asarray(np.where(halves == 0, pseudo[chosen[0]], pseudo[chosen[1]]), dtype=np.float64)
+
+
+def mean_of(values: Floats, level: float = 0.95) -> Estimate:
+    """The mean of independent measurements (n,) with its t interval: of pseudo-values, or of trained networks."""
+    return _estimate(np.asarray(values, dtype=np.float64), float(np.max(np.abs(values))), level)
+
+
 def stratified_standard_error(influence: Floats, labels: Ints) -> float:
     """The error of a score with these first-order influences, (n,), when the count of every class is fixed.
 

@@ -39,8 +39,13 @@ def test_a_pdf_embeds_its_fonts_as_outlines_that_can_be_edited_and_carries_no_da
     assert b"CreationDate" not in content
 
 
-def test_methods_with_classifier_guidance_get_every_figure_but_those_over_steps_and_of_the_plane(built: Path) -> None:
-    assert drawn(built) == set(figures.FIGURES) - {"quality_vs_nfe", "density_grid"}
+def test_methods_with_classifier_guidance_get_every_figure_that_needs_no_other_axis(built: Path) -> None:
+    assert drawn(built) == set(figures.FIGURES) - {
+        "quality_vs_nfe",
+        "density_grid",
+        "interval_heatmap",
+        "published_gains",
+    }
 
 
 def test_several_step_counts_get_a_figure_over_network_evaluations(tmp_path: Path) -> None:
@@ -117,3 +122,29 @@ def test_arms_on_two_models_share_the_plots_and_the_grid(tmp_path: Path) -> None
     assert grid is not None
     assert len(grid.axes) == 3
     assert len(tradeoff.axes) == 2
+
+
+def test_the_interval_map_frames_the_best_and_needs_a_plane_of_intervals(tmp_path: Path) -> None:
+    ends = [[0.2, 1.0], [0.2, 5.0], [0.2, None], [0.4, 1.0], [0.4, 5.0], [0.4, None], [0, 1.0], [0, 5.0]]
+    cells = [made.cell("cfg", 2.0), *(made.cell("cfg", 2.0, interval=pair) for pair in ends)]
+    folder = made.write(tmp_path / "plane", cells, [made.record(one) for one in cells])
+    with style.applied():
+        figure = figures.FIGURES["interval_heatmap"](load(folder))
+    assert figure is not None
+    (panel,) = figure.axes
+    assert len(panel.texts) == len(cells)
+    assert [text.get_fontweight() for text in panel.texts].count("bold") == 1
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["1", "5", "\N{INFINITY}"]
+    line = made.write(tmp_path / "line", cells[:4], [made.record(one) for one in cells[:4]])
+    assert figures.FIGURES["interval_heatmap"](load(line)) is None
+
+
+def test_published_gains_stand_beside_ours_and_say_whether_cfg_was_tuned(tmp_path: Path) -> None:
+    cells = [made.cell("cfg", scale) for scale in (1.0, 1.2, 1.5)]
+    cells += [made.cell("cfg", scale, interval=[0.4, 2.5]) for scale in (1.2, 1.5)]
+    folder = made.write(tmp_path / "gains", cells, [made.record(one) for one in cells])
+    with style.applied():
+        figure = figures.FIGURES["published_gains"](load(folder))
+    assert figure is not None
+    drawn = [round(float(line.get_xdata()[0]), 4) for line in figure.axes[0].get_lines() if line.get_marker() == "D"]
+    assert drawn == [round(1.68 / 2.23, 4), round(1.40 / 1.81, 4), round(2.40 / 3.04, 4)]

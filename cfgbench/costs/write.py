@@ -91,7 +91,8 @@ def _training_table(record: CostsRecord) -> Table:
         sizes = " + ".join(f"{size:,}" for size in one.parameters.values())
         counts = (f"{one.steps} of {one.batch_size}", f"{one.images_seen:,}", f"{one.flops / 1e9:.3g}")
         seconds = f"{np.median(one.seconds()):.3g}"
-        rows.append((one.name, sizes, *counts, seconds, ratio_text(seconds_ratio(one, base))))
+        ratio = "1" if one == base else ratio_text(seconds_ratio(one, base))
+        rows.append((one.name, sizes, *counts, seconds, ratio))
     head = ("training", "parameters", "steps", "images seen", "GFLOP", "CPU seconds", "to the diffusion model")
     caption = (
         "Seconds of whole trainings from stretches that took turns; ratios are medians over the stretches, with 95 % "

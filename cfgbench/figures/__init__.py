@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cfgbench.figures import curves, plane, published, samples, speed, style, tradeoff
+from cfgbench.figures import curves, gains, intervals, plane, published, samples, speed, style, tradeoff
 from cfgbench.tables.results import Results
 
 Draw = Callable[[Results], Figure | None]
@@ -20,6 +20,8 @@ FIGURES: dict[str, Draw] = {
     "quality_tradeoff": tradeoff.quality_tradeoff,
     "sample_grid": samples.sample_grid,
     "density_grid": plane.density_grid,
+    "interval_heatmap": intervals.interval_heatmap,
+    "published_gains": gains.published_gains,
     "latency_and_memory": speed.latency_and_memory,
     "quality_vs_seconds": tradeoff.quality_vs_seconds,
     "quality_vs_nfe": curves.quality_vs_nfe,

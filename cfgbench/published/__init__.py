@@ -28,6 +28,28 @@ class Curve:
         return SOURCES[self.axis]
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What a paper reports of a method against CFG on one model: two FIDs of the same setting."""
+
+    method: str  # as cfgbench calls it
+    source: str
+    baseline: float
+    value: float
+    baseline_tuned: bool  # whether the paper says that the scale of CFG was searched for as well
+
+    @property
+    def ratio(self) -> float:
+        """Below 1 the method is better."""
+        return self.value / self.baseline
+
+
+def gains(method: str) -> list[Gain]:
+    """The published gains of one method over CFG, by FID."""
+    rows = [row for row in _read("later_methods.csv") if row["method"] == method]
+    return [_gain(row) for row in rows]
+
+
 def curves(axis: str, metric: str) -> list[Curve]:
     """The published curves of one metric over one scale."""
     found: dict[str, list[tuple[float, float]]] = {}
@@ -41,6 +63,13 @@ def relative(points: tuple[tuple[float, float], ...], axis: str) -> list[tuple[f
     """The points from "off" upwards, divided by the value there; none where "off" is missing."""
     start = dict(points).get(OFF[axis])
     return [] if not start else [(scale, score / start) for scale, score in points if scale >= OFF[axis]]
+
+
+def _gain(row: dict[str, str]) -> Gain:
+    source = f"{row['reported_in'].split(' (')[0]}, {row['locator'].lower()}"
+    return Gain(
+        row["method"], source, float(row["baseline_fid"]), float(row["method_fid"]), row["baseline_tuned"] == "yes"
+    )
 
 
 def _rows(axis: str) -> Iterator[tuple[str, float, dict[str, str]]]:

@@ -41,7 +41,7 @@ def shown(column: Column, rung: Rung) -> Estimate | None:
     """The value to show with its error and interval; None where a correction needs replicates that are not there."""
     if not rung.replicates:
         return None if column.corrected else Estimate(rung.value, None, None, None)
-    result = statistics.estimate(_replicated(column, rung), limits=column.entry.limits)
+    result = statistics.estimate(replicated(column, rung), limits=column.entry.limits)
     return result if column.entry.interval else Estimate(result.value, None, None, None)
 
 
@@ -53,13 +53,13 @@ def value(column: Column, record: CellRecord) -> Estimate | None:
 
 def difference(column: Column, a: CellRecord, b: CellRecord) -> Estimate | None:
     """The difference a - b at the largest common sample count, or None where either lacks the score."""
-    common = _common(column, (a, b))
+    common = common_size(column, (a, b))
     if common is None or a.id == b.id:
         return None
     first, second = (rungs(column, record)[common] for record in (a, b))
     if first.replicates and second.replicates:
         compare = statistics.paired_difference if paired((a, b), common) else statistics.independent_difference
-        result = compare(_replicated(column, first), _replicated(column, second))
+        result = compare(replicated(column, first), replicated(column, second))
         return result if column.entry.interval else Estimate(result.value, None, None, None)
     return None if column.corrected else Estimate(first.value - second.value, None, None, None)
 
@@ -72,12 +72,12 @@ def paired(records: Sequence[CellRecord], count: int) -> bool:
 def verdict(column: Column, records: Sequence[CellRecord]) -> Verdict | None:
     """The best of these cells and its tied set; cells without the score take no part, None if all lack it."""
     candidates = [record for record in records if rungs(column, record)]
-    common = _common(column, candidates)
+    common = common_size(column, candidates)
     if common is None:
         return None
     chosen = [rungs(column, record)[common] for record in candidates]
     if column.entry.interval and all(rung.replicates for rung in chosen):
-        scores = [_replicated(column, rung) for rung in chosen]
+        scores = [replicated(column, rung) for rung in chosen]
         tied = statistics.tied_set(scores, column.entry.lower_is_better, paired=paired(candidates, common))
         return Verdict(candidates[tied.best], tuple(candidates[i] for i in tied.tied), common)
     sign = 1 if column.entry.lower_is_better else -1
@@ -125,7 +125,7 @@ def ratio_to_unguided(results: Results, speed: SpeedRecord, timing: Timing) -> f
     return None
 
 
-def _replicated(column: Column, rung: Rung) -> Replicated:
+def replicated(column: Column, rung: Rung) -> Replicated:
     """The score as `statistics` takes it, so that its bias-corrected value is the one to show."""
     replicates = np.asarray(rung.replicates)
     if not column.corrected:
@@ -133,8 +133,8 @@ def _replicated(column: Column, rung: Rung) -> Replicated:
     return Replicated(rung.value, tuple(replicates.tolist()))
 
 
-def _common(column: Column, records: Sequence[CellRecord]) -> int | None:
-    """The largest sample count that all of these have, with replicates if there is one."""
+def common_size(column: Column, records: Sequence[CellRecord]) -> int | None:
+    """The largest sample count at which all of these have the score, with replicates if there is one; None if none."""
     found = [rungs(column, record) for record in records]
     if not found:
         return None
