@@ -3,15 +3,16 @@
 A curve comes once per training seed; a comparison is paired within each network and then judged over the networks.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cfgbench.claims.evidence import Arms, Evidence, at, scales
+from cfgbench.claims.findings import LackingError
 from cfgbench.records import CellRecord
 from cfgbench.statistics import Estimate
+from cfgbench.tables.matched import Unmatched, at_matched
 from cfgbench.tables.results import Arm
 
 
@@ -63,16 +64,18 @@ def optimum(evidence: Evidence, arm: Arm, score: str = "fid") -> float:
     return b if left == right else b - ((b - a) * left - (b - c) * right) / (2 * (left - right))
 
 
-def matched(evidence: Evidence, arm: Arm, score: str, by: str, level: float) -> float | None:
-    """A score where another has this level, by lines between neighbouring scales; None where the curve has it not.
+def at_equal(evidence: Evidence, pairs: Iterable[tuple[Arm, Arm]], score: str, by: str, ats: Choice) -> list[float]:
+    """A score, first - second of each pair of curves, where both have the other score of the network's cell in `ats`.
 
-    Followed from the smallest scale up: the first crossing counts, so that a score which turns is met on its way there.
+    LackingError where a curve does not get there before it turns.
     """
-    points = [(evidence.value(by, p.record).value, evidence.value(score, p.record).value) for p in arm.points]
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if x0 != x1 and min(x0, x1) <= level <= max(x0, x1):
-            return y0 + (y1 - y0) * (level - x0) / (x1 - x0)
-    return None
+    found = []
+    for (first, second), record in zip(pairs, ats.records, strict=True):
+        one = at_matched(first, second, evidence.column(score), evidence.column(by), record)
+        if isinstance(one, Unmatched):
+            raise LackingError(f"{by} at s = {ats.scale:g} on both curves: {one.reason}")
+        found.append(one.gap.value)
+    return found
 
 
 def from_scale(arms: Arms, lowest: float) -> Arms:

@@ -7,11 +7,11 @@ that an effect of nearly nothing, well measured, decides against a claim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, inf, isfinite, log10, sqrt
+from math import floor, inf, isfinite, log10
 
 import numpy as np
 
-from cfgbench.statistics import Estimate, t_interval
+from cfgbench.statistics import Estimate, mean_of
 
 HOLDS = "holds on this testbed"
 FAILS = "does not hold on this testbed"
@@ -22,6 +22,7 @@ VERDICTS = (HOLDS, FAILS, UNDECIDED, NEEDS)
 EXACT = "counted, no error"
 WITHIN = "95 %, one network, t with 19 degrees of freedom"
 SEEDS = "95 %, mean of {n} training seeds, t with {df} degrees of freedom"
+GROUPS = "95 %, mean of {n} groups of samples, t with {df} degrees of freedom"
 EACH = "from the lowest to the highest end of the 95 % intervals of {n} networks"
 MEDIANS = "95 % each, order statistics of {n} repeats"
 
@@ -78,21 +79,13 @@ def within(estimate: Estimate) -> Measured:
 def over_seeds(values: Sequence[float]) -> Measured:
     """The mean over networks that differ in their training seed, with Student's t interval of their spread."""
     count = len(values)
-    if count < 2:
-        raise ValueError("a mean over training seeds needs at least two")
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(count)
-    low, high = t_interval(mean, error, count) or (mean, mean)
-    return Measured(mean, low, high, SEEDS.format(n=count, df=count - 1))
+    return _mean(values, SEEDS.format(n=count, df=count - 1))
 
 
 def over_groups(values: Sequence[float], level: float = 0.95) -> Measured:
     """The mean over equal groups of samples with Student's t interval of their spread."""
-    error = float(np.std(values, ddof=1)) / sqrt(len(values))
-    mean = float(np.mean(values))
-    low, high = t_interval(mean, error, len(values), level) or (mean, mean)
-    return Measured(
-        mean, low, high, f"95 %, {len(values)} groups of samples, t with {len(values) - 1} degrees of freedom"
-    )
+    count = len(values)
+    return _mean(values, GROUPS.format(n=count, df=count - 1), level)
 
 
 def in_each(estimates: Sequence[Estimate]) -> Measured:
@@ -137,3 +130,11 @@ def with_interval(measured: Measured) -> str:
     half = (measured.high - measured.low) / 2
     digits = max(0, 1 - floor(log10(half))) if half > 0 else 3
     return f"{measured.value:.{digits}f} [{measured.low:.{digits}f}, {measured.high:.{digits}f}]"
+
+
+def _mean(values: Sequence[float], how: str, level: float = 0.95) -> Measured:
+    if len(values) < 2:
+        raise ValueError("a mean with an interval needs at least two values")
+    found = mean_of(np.asarray(values, dtype=np.float64), level)
+    low, high = found.interval or (found.value, found.value)
+    return Measured(found.value, low, high, how)

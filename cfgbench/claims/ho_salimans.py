@@ -5,11 +5,10 @@ from functools import partial
 from itertools import pairwise
 
 from cfgbench.claims.claim import Rule
-from cfgbench.claims.curves import chosen, differences, from_scale, gaps, matched, means, tuned
+from cfgbench.claims.curves import at_equal, chosen, differences, from_scale, gaps, means, tuned
 from cfgbench.claims.evidence import Arms, Evidence, at, gans, scales
 from cfgbench.claims.findings import (
     Finding,
-    LackingError,
     Measured,
     exact,
     in_each,
@@ -59,10 +58,11 @@ def frontier(evidence: Evidence) -> list[Finding]:
     """11: half of the labels dropped is too many, a fifth as good as a tenth."""
     tenth, fifth, half = (_of_dropout(evidence, p) for p in (0.1, 0.2, 0.5))
     worst = partial(_smallest_excess, evidence)
+    apart = size(over_seeds(_excess(evidence, fifth, tenth, 1.2)))
     return [
         Finding("FID at equal IS, p_uncond 0.5 less 0.1, least of three levels", over_seeds(worst(half, tenth)), 0.05),
         Finding("FID at equal IS, p_uncond 0.5 less 0.2, least of three levels", over_seeds(worst(half, fifth)), 0.05),
-        Finding("FID at the IS of s = 1.2, p_uncond 0.2 and 0.1 apart", _apart(evidence, fifth, tenth), 0.2, False),
+        Finding("FID at the IS of s = 1.2, p_uncond 0.2 and 0.1 apart", apart, 0.2, above=False),
     ]
 
 
@@ -189,22 +189,13 @@ def _of_dropout(evidence: Evidence, p_uncond: float) -> Arms:
 
 def _smallest_excess(evidence: Evidence, worse: Arms, better: Arms) -> list[float]:
     """Per network, the excess of FID at equal IS where it is least on average: the frontier's closest approach."""
-    by_level = [differences(*(_at_level(evidence, arms, level) for arms in (worse, better))) for level in LEVELS]
-    return min(by_level, key=sum)
+    return min((_excess(evidence, worse, better, scale) for scale in LEVELS), key=sum)
 
 
-def _at_level(evidence: Evidence, arms: Arms, scale: float) -> list[float]:
-    """FID of each network at the IS that networks with p_uncond 0.1 have on average at a scale."""
-    reference = means(evidence, chosen(_of_dropout(evidence, 0.1), scale), "inception_score")
-    level = sum(reference) / len(reference)
-    found = [matched(evidence, arm, "fid", "inception_score", level) for arm in arms]
-    if None in found:
-        raise LackingError(f"a curve that reaches IS {level:.2f}; extend its scales")
-    return [value for value in found if value is not None]
-
-
-def _apart(evidence: Evidence, first: Arms, second: Arms) -> Measured:
-    return size(over_seeds(differences(*(_at_level(evidence, arms, 1.2) for arms in (first, second)))))
+def _excess(evidence: Evidence, worse: Arms, better: Arms, scale: float) -> list[float]:
+    """Per training seed, the excess of FID at the IS that p_uncond 0.1 has at a scale."""
+    level = chosen(_of_dropout(evidence, 0.1), scale)
+    return at_equal(evidence, zip(worse, better, strict=True), "fid", "inception_score", level)
 
 
 def _changes(series: Mapping[str, Sequence[float]], name: str, sign: int) -> list[list[float]]:

@@ -3,9 +3,9 @@
 from functools import partial
 
 from cfgbench.claims.claim import Rule
-from cfgbench.claims.curves import chosen, differences, each, from_scale, gains, matched, means, optimum
+from cfgbench.claims.curves import at_equal, chosen, differences, each, gains, means, optimum
 from cfgbench.claims.evidence import Evidence, at
-from cfgbench.claims.findings import Finding, LackingError, over_seeds, size, within
+from cfgbench.claims.findings import Finding, over_seeds, size, within
 from cfgbench.claims.variants import MIDDLE, TOO_HIGH
 from cfgbench.records import CellRecord
 
@@ -98,14 +98,8 @@ def _plain(evidence: Evidence) -> CellRecord:
 
 def _excess(evidence: Evidence, score: str, by: str, scale: float) -> list[float]:
     """Per network, a score of the middle interval less that of full CFG where both have full CFG's other score."""
-    full, middle = from_scale(evidence.arms("interval", "cfg"), 1), evidence.arms("interval", "cfg", interval=MIDDLE)
-    levels = means(evidence, chosen(full, scale), by)
-    found = [matched(evidence, arm, score, by, level) for arm, level in zip(middle, levels, strict=True)]
-    if None in found:
-        raise LackingError(
-            f"a curve of the interval that reaches the {by} of full CFG at s = {scale:g}; extend its scales"
-        )
-    return differences([value for value in found if value is not None], means(evidence, chosen(full, scale), score))
+    full, middle = evidence.arms("interval", "cfg"), evidence.arms("interval", "cfg", interval=MIDDLE)
+    return at_equal(evidence, zip(middle, full, strict=True), score, by, chosen(full, scale))
 
 
 RULES: dict[str, Rule] = {
