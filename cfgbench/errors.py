@@ -1,7 +1,9 @@
 """The one exception that reaches the user as a sentence: bad input, found before any weights load."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from reprlib import Repr
 
 
@@ -15,6 +17,12 @@ def unknown(kind: str, value: object, place: str, allowed: Iterable[str]) -> Inp
     near = get_close_matches(str(value)[:100], names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {shown(value)} at {place}; {hint}allowed: {', '.join(names)}")
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The error for a file of a results folder that cannot be written."""
+    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+    return InputError(f"cannot write {path}: {reason}; what is finished is kept, run the same command to go on")
 
 
 def shown(value: object) -> str:

@@ -42,14 +42,28 @@ def write_points(store: Store, cell_id: str, starts: Sequence[int]) -> None:
 
 def strip(images: np.ndarray) -> Image.Image:
     """uint8 images (n, 1 or 3, height, width) from left to right."""
-    tiles = [_tile(image) for image in images]
+    tiles = [tile(image) for image in images]
     joined = np.concatenate([np.asarray(tile) for tile in tiles], axis=1)
     return Image.fromarray(joined)
 
 
-def _tile(image: np.ndarray) -> Image.Image:
+def tile(image: np.ndarray) -> Image.Image:
+    """A uint8 image (1 or 3, height, width) as a strip shows it."""
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
     if picture.height > MAX_PIXELS:
         width = max(1, round(picture.width * MAX_PIXELS / picture.height))
         picture = picture.resize((width, MAX_PIXELS), Image.Resampling.LANCZOS)
     return picture
+
+
+def tiles(store: Store, cell_id: str) -> list[np.ndarray]:
+    """The first samples of a cell as its strip shows them, (height, width) or (height, width, 3); [] without a strip.
+
+    Tiles are as wide as the strip has SIZE of them; one that is damaged counts as none.
+    """
+    try:
+        with Image.open(store.records / f"{cell_id}.png") as picture:
+            shown = np.asarray(picture)
+    except (OSError, ValueError, SyntaxError):
+        return []
+    return np.split(shown, SIZE, axis=1) if shown.shape[1] % SIZE == 0 else []

@@ -5,7 +5,7 @@ every network pass, `step.classifier_score` every classifier pass. A method gets
 (batch, 1, ...) column and never branches on it; the planner decides what is off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -62,6 +62,14 @@ def bind(guidance: Guidance) -> Callable[[Step], Tensor]:
         return result
 
     return guided
+
+
+def begins(guidance: Guidance, sigmas: Sequence[float]) -> int:
+    """The first evaluation, of those at these noise levels, that is guided; before it, all predict "cond" alone."""
+    interval: Any = guidance.parameters.get("interval")
+    if interval is None:
+        return 0
+    return next((index for index, sigma in enumerate(sigmas) if _inside(sigma, interval)), len(sigmas))
 
 
 def _inside(sigma: float, interval: tuple[float | None, float | None]) -> bool:

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -12,16 +13,31 @@ from cfgbench.records import Machine
 
 PACKAGES = ("cfgbench", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "open_clip_torch")
 
+_MALLOC = {-1: 256 << 20, -2: 16 << 20, -3: 32 << 20}  # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (largest)
 
-@functools.lru_cache(maxsize=1)
+
 def has_cuda() -> bool:
     """Whether a CUDA device is visible, by the driver library alone."""
+    return cuda_devices() > 0
+
+
+@functools.lru_cache(maxsize=1)
+def cuda_devices() -> int:
+    """How many CUDA devices are visible."""
     try:
         driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    known = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if known else 0
+
+
+def gpus() -> tuple[str, ...]:
+    """The visible CUDA devices as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in given.split(",")] if given else [str(k) for k in range(cuda_devices())]
+    return tuple(names[: cuda_devices()])
 
 
 def cores() -> int:
@@ -46,6 +62,19 @@ def memory_bytes() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees for its next tensors; False where the C library has no such switch.
+
+    glibc hands large blocks back to the system at once, and the system clears every page before it is used again: in
+    passes of small networks that can take as long as the arithmetic.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all(set_option(option, value) == 1 for option, value in _MALLOC.items())
+
+
 def describe(device: str, threads: int) -> Machine:
     """The provenance block of a record."""
     return Machine(
@@ -63,8 +92,8 @@ def describe(device: str, threads: int) -> Machine:
 
 
 def device_name(device: str) -> str:
-    """`cpu`, or the name of a CUDA device."""
-    if not device.startswith("cuda"):
+    """`cpu`, or the name of a CUDA device; `cuda` where the device is another machine's."""
+    if not device.startswith("cuda") or not has_cuda():
         return device
     import torch
 
@@ -91,11 +120,21 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _driver(device: str) -> str | None:
-    if not device.startswith("cuda"):
+    if not device.startswith("cuda") or not has_cuda():
         return None
     import torch
 
     return f"CUDA {torch.version.cuda}, {torch.cuda.get_device_capability(device)}"
+
+
+@functools.lru_cache(maxsize=1)
+def installed() -> dict[str, str]:
+    """What decides the bits of a result beside the processor: versions, and the digest of this package's files."""
+    package = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".safetensors", ".npz"):
+            package.update(path.name.encode() + path.read_bytes())
+    return {"python": platform.python_version(), **_versions(), "cfgbench files": package.hexdigest()[:16]}
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,14 +2,14 @@
 
 Every metric has the signature `metric(samples, reference, groups, **parameters) -> Replicated`. `groups` (n,) numbers
 each sample's group 0..B-1; replicate b is the score of the samples outside group b, exactly as if recomputed, but
-from sums or tables over groups that are filled once. Everything is computed in float64, and no matrix of distances or
-kernel values exceeds `_CHUNK` entries. What is undefined raises ValueError and never becomes 0 or NaN.
+from sums or tables over groups that are filled once. Everything is computed in float64. What is undefined raises
+ValueError and never becomes 0 or NaN.
 
 Balls of neighbours are closed, as in Kynkaanniemi et al. 2019 (the prdc package has them open, which differs only for
 ties), and wider by `_TIE`, so that a sample equal to a reference image does not hit or miss by rounding.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -18,22 +18,52 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import entr
 
+from cfgbench import pairs
 from cfgbench.statistics import Floats, Ints, Replicated
 
 T = TypeVar("T")
 
-_CHUNK = 4_000_000  # entries of the largest temporary matrix: 32 MB
 _TIE = 1e-10  # of the reference's mean squared norm, added to squared radii
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """One cell's samples in index order."""
+    """One cell's samples in index order; what several metrics need of them is computed once."""
 
     features: npt.NDArray[np.floating[Any]]  # (n, d)
     labels: Ints | None = None  # (n,) requested class
     log_probs: npt.NDArray[np.floating[Any]] | None = None  # (n, classes), of the scoring network
     clip_scores: npt.NDArray[np.floating[Any]] | None = None  # (n,) 100 cos(image, text)
+    _prefixes: "dict[int, Samples]" = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[str, int, bytes], Floats] = field(default_factory=dict, repr=False)
+
+    def first(self, n: int) -> "Samples":
+        """The first n samples."""
+        if n not in self._prefixes:
+            parts = (self.features, self.labels, self.log_probs, self.clip_scores)
+            self._prefixes[n] = Samples(*(None if part is None else part[:n] for part in parts))  # type: ignore[arg-type]
+        return self._prefixes[n]
+
+    @cached_property
+    def points(self) -> Floats:
+        """The features as float64, (n, d)."""
+        if self.features.ndim != 2:
+            raise ValueError(f"features must be (n, d), not {self.features.shape}")
+        return _finite(self.features, "features")
+
+    def kernel_sums(self, groups: Ints, degree: int) -> Floats:
+        """Sums of the polynomial kernel over pairs of different samples, one of each group, (B, B)."""
+        return self._table("kernel", degree, groups, pairs.kernel_sums)
+
+    def radii_without(self, groups: Ints, k: int) -> Floats:
+        """Squared distance to each sample's k-th nearest other, of all and without each group, (B + 1, n)."""
+        return self._table("radii", k, groups, pairs.radii_without)
+
+    def _table(self, name: str, parameter: int, groups: Ints, compute: Callable[[Floats, Ints, int], Floats]) -> Floats:
+        key = (name, parameter, groups.tobytes())
+        if key not in self._tables:
+            self._tables[key] = compute(self.points, groups, parameter)
+        return self._tables[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +121,7 @@ class Reference:
         if k not in self._radii:
             if not 0 < k < len(self.centred):
                 raise ValueError(f"k = {k} neighbours need more than {k} reference samples, not {len(self.centred)}")
-            parts = [np.partition(d, k - 1)[:, k - 1] for _, d in _distances_to_others(self.centred)]
+            parts = [np.partition(d, k - 1)[:, k - 1] for _, d in pairs.distances_to_others(self.centred)]
             self._radii[k] = np.concatenate(parts) + self.tie
         return self._radii[k]
 
@@ -99,8 +129,8 @@ class Reference:
         """Mean of the polynomial kernel over all pairs of different reference samples."""
         if degree not in self._kernel_means:
             y, m = self.points, len(self.points)
-            total = sum(float(_kernel(y[rows], y, degree).sum()) for rows in _row_chunks(m, m))
-            self._kernel_means[degree] = (total - float(_self_kernel(y, degree).sum())) / (m * (m - 1))
+            total = sum(float(pairs.kernel(y[rows], y, degree).sum()) for rows in pairs.row_chunks(m, m))
+            self._kernel_means[degree] = (total - float(pairs.self_kernel(y, degree).sum())) / (m * (m - 1))
         return self._kernel_means[degree]
 
 
@@ -110,20 +140,15 @@ def fid(samples: Samples, reference: Reference, groups: Ints) -> Replicated:
     Not bias-corrected: `statistics.estimate` does that from the replicates. Costs one eigenproblem per replicate, of
     size min(n, d): 13 s on one core for 5,000 samples, d = 2048 and 20 groups.
     """
-    x, sizes = _centred(samples, reference), _sizes(groups, len(samples.features), 2)
-    first = _group_sums(np.column_stack([x, np.einsum("ij,ij->i", x, x)]), groups)
-    covariance = _covariances(x @ reference.root, groups)
-    offset = float(np.trace(reference.covariance))
+    sizes = _sizes(groups, len(samples.features), 2)
+    return _replicate(_frechet(samples, reference, groups), len(sizes))
 
-    def distance(keep: Floats) -> float:
-        n, total = keep @ sizes, keep @ first
-        mean_square = float(total[:-1] @ total[:-1]) / n**2
-        trace = (total[-1] - n * mean_square) / (n - 1)
-        eigenvalues = np.linalg.eigvalsh(covariance(keep))[-int(n - 1) :]  # n samples span n - 1 directions
-        roots = np.sqrt(eigenvalues.clip(min=0))
-        return float(mean_square + trace + offset - 2 * roots.sum())
 
-    return _replicate(distance, len(sizes))
+def frechet_distance(samples: Samples, reference: Reference) -> float:
+    """The value of `fid` without replicates: one eigenproblem."""
+    if len(samples.features) < 2:
+        raise ValueError(f"a covariance needs 2 samples, not {len(samples.features)}")
+    return _frechet(samples, reference, np.zeros(len(samples.features), dtype=np.int64))(np.ones(1))
 
 
 def fid_influence(samples: Samples, reference: Reference) -> Floats:
@@ -150,11 +175,10 @@ def kid(samples: Samples, reference: Reference, groups: Ints, *, degree: int = 3
     times 1000.
     """
     x, sizes = _features(samples, reference.mean.shape[0]), _sizes(groups, len(samples.features), 2)
-    y, member = reference.points, np.eye(len(sizes))[groups]
-    within, across = -np.diag(_group_sums(_self_kernel(x, degree), groups)), np.zeros(len(sizes))
-    for rows in _row_chunks(len(x), max(len(x), len(y))):
-        within += member[rows].T @ (_kernel(x[rows], x, degree) @ member)
-        across += member[rows].T @ _kernel(x[rows], y, degree).mean(axis=1)
+    y, member, across = reference.points, np.eye(len(sizes))[groups], np.zeros(len(sizes))
+    for rows in pairs.row_chunks(len(x), max(len(x), len(y))):
+        across += member[rows].T @ pairs.kernel(x[rows], y, degree).mean(axis=1)
+    within = samples.kernel_sums(groups, degree)
     constant = reference.kernel_mean(degree)
 
     def discrepancy(keep: Floats) -> float:
@@ -168,7 +192,7 @@ def inception_score(samples: Samples, reference: Reference | None, groups: Ints)
     """exp of the mean KL divergence of p(class | sample) from its mean, over one split (Salimans et al. 2016)."""
     probabilities = _probabilities(samples)
     sizes = _sizes(groups, len(probabilities), 1)
-    sums = _group_sums(np.column_stack([probabilities, entr(probabilities).sum(axis=1)]), groups)
+    sums = pairs.group_sums(np.column_stack([probabilities, entr(probabilities).sum(axis=1)]), groups)
 
     def score(keep: Floats) -> float:
         mean = keep @ sums / (keep @ sizes)
@@ -191,7 +215,7 @@ def coverage(samples: Samples, reference: Reference, groups: Ints, *, k: int = 5
     """Share of reference points with a sample within their k-th-neighbour ball (Naeem et al. 2020)."""
     x, sizes = _centred(samples, reference), _sizes(groups, len(samples.features), 1)
     member, radii, y = np.eye(len(sizes))[groups], reference.radii(k), reference.centred
-    inside = [(_squared_distances(y[r], x) <= radii[r, None]) @ member for r in _row_chunks(len(y), len(x))]
+    inside = [(pairs.squared_distances(y[r], x) <= radii[r, None]) @ member for r in pairs.row_chunks(len(y), len(x))]
     hits = np.concatenate(inside)  # (m, B): samples of each group in each ball
     return _replicate(lambda keep: float(np.mean(hits @ keep > 0)), len(sizes))
 
@@ -203,10 +227,10 @@ def recall(samples: Samples, reference: Reference, groups: Ints, *, k: int = 3) 
     """
     x, y = _centred(samples, reference), reference.centred
     _sizes(groups, len(x), k + 1)
-    radii = _radii_without(x, groups, k) + reference.tie
+    radii = samples.radii_without(groups, k) + reference.tie
     found = np.empty((len(radii), len(y)), dtype=bool)
-    for rows in _row_chunks(len(y), len(x)):
-        distances = _squared_distances(y[rows], x)
+    for rows in pairs.row_chunks(len(y), len(x)):
+        distances = pairs.squared_distances(y[rows], x)
         for balls, hit in zip(radii, found, strict=True):
             hit[rows] = (distances <= balls).any(axis=1)
     value, *replicates = found.mean(axis=1).tolist()
@@ -223,21 +247,32 @@ def clip_score(samples: Samples, reference: Reference | None, groups: Ints) -> R
     return _mean(_finite(_present(samples.clip_scores, "CLIP scores"), "CLIP scores"), groups)
 
 
+def _frechet(samples: Samples, reference: Reference, groups: Ints) -> Callable[[Floats], float]:
+    """A function from kept groups to the Frechet distance of their samples."""
+    x, sizes = _centred(samples, reference), np.bincount(groups)
+    first = pairs.group_sums(np.column_stack([x, np.einsum("ij,ij->i", x, x)]), groups)
+    covariance = _covariances(x @ reference.root, groups)
+    offset = float(np.trace(reference.covariance))
+
+    def distance(keep: Floats) -> float:
+        n, total = keep @ sizes, keep @ first
+        mean_square = float(total[:-1] @ total[:-1]) / n**2
+        trace = (total[-1] - n * mean_square) / (n - 1)
+        eigenvalues = np.linalg.eigvalsh(covariance(keep))[-int(n - 1) :]  # n samples span n - 1 directions
+        roots = np.sqrt(eigenvalues.clip(min=0))
+        return float(mean_square + trace + offset - 2 * roots.sum())
+
+    return distance
+
+
 def _replicate(statistic: Callable[[Floats], float], num_groups: int) -> Replicated:
     """The statistic of the groups with weight 1 in its argument (B,): of all, then without each."""
     return Replicated(statistic(np.ones(num_groups)), tuple(map(statistic, 1 - np.eye(num_groups))))
 
 
 def _mean(values: npt.NDArray[Any], groups: Ints) -> Replicated:
-    sizes, sums = _sizes(groups, len(values), 1), _group_sums(values, groups)
+    sizes, sums = _sizes(groups, len(values), 1), pairs.group_sums(values, groups)
     return _replicate(lambda keep: float(keep @ sums / (keep @ sizes)), len(sizes))
-
-
-def _group_sums(values: npt.NDArray[Any], groups: Ints) -> Floats:
-    """Sums of values (n, ...) over each group, in index order, (B, ...)."""
-    sums = np.zeros((int(groups.max()) + 1, *values.shape[1:]))
-    np.add.at(sums, groups, values)
-    return sums
 
 
 def _sizes(groups: Ints, n: int, needed: int) -> Ints:
@@ -278,63 +313,8 @@ def _centred_gram(gram: Floats) -> Floats:
 def _ball_counts(samples: Samples, reference: Reference, k: int) -> Ints:
     """The number of reference balls that hold each sample, (n,)."""
     x, y, radii = _centred(samples, reference), reference.centred, reference.radii(k)
-    parts = [(_squared_distances(x[rows], y) <= radii).sum(axis=1) for rows in _row_chunks(len(x), len(y))]
+    parts = [(pairs.squared_distances(x[rows], y) <= radii).sum(axis=1) for rows in pairs.row_chunks(len(x), len(y))]
     return np.concatenate(parts)
-
-
-def _radii_without(x: Floats, groups: Ints, k: int) -> Floats:
-    """Squared distance to each sample's k-th nearest other, of all and without each group, (B + 1, n).
-
-    From the k nearest in every group, which hold the k nearest outside any. -inf for the samples of a removed group:
-    their balls are empty.
-    """
-    members = [np.flatnonzero(groups == b) for b in range(int(groups.max()) + 1)]
-    nearest = np.full((len(members), len(x), k), np.inf)
-    for rows, distances in _distances_to_others(x):
-        for table, group in zip(nearest, members, strict=True):
-            count = min(k, len(group))
-            table[rows, :count] = np.partition(distances[:, group], count - 1)[:, :count]
-    everyone = np.partition(np.concatenate(nearest, axis=1), k - 1)[:, k - 1]
-    radii = [everyone]
-    for b in range(len(members)):
-        others = np.concatenate(np.delete(nearest, b, axis=0), axis=1)
-        radii.append(np.where(groups == b, -np.inf, np.partition(others, k - 1)[:, k - 1]))
-    return np.stack(radii)
-
-
-def _distances_to_others(x: Floats) -> Iterator[tuple[slice, Floats]]:
-    """Chunks of rows with their squared distances to all of x, that to itself replaced by infinity."""
-    for rows in _row_chunks(len(x), len(x)):
-        distances = _squared_distances(x[rows], x)
-        distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
-        yield rows, distances
-
-
-def _row_chunks(rows: int, columns: int) -> Iterator[slice]:
-    step = max(1, _CHUNK // columns)
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def _squared_distances(x: Floats, y: Floats) -> Floats:
-    """(len(x), len(y))"""
-    distances = x @ (-2 * y.T)
-    distances += np.einsum("ij,ij->i", x, x)[:, None]
-    distances += np.einsum("ij,ij->i", y, y)
-    return distances
-
-
-def _kernel(x: Floats, y: Floats, degree: int) -> Floats:
-    """(x.y / d + 1)^degree, (len(x), len(y)); by multiplication, as numpy's power is ten times slower."""
-    base = x @ (y.T / x.shape[1]) + 1
-    result: Floats = base.copy()
-    for _ in range(degree - 1):
-        result *= base
-    return result
-
-
-def _self_kernel(x: Floats, degree: int) -> Floats:
-    """The kernel of each row with itself, (len(x),)."""
-    return np.asarray((np.einsum("ij,ij->i", x, x) / x.shape[1] + 1) ** degree)
 
 
 def _centred(samples: Samples, reference: Reference) -> Floats:
@@ -345,7 +325,7 @@ def _centred(samples: Samples, reference: Reference) -> Floats:
 def _features(samples: Samples, dimension: int) -> Floats:
     if samples.features.ndim != 2 or samples.features.shape[1] != dimension:
         raise ValueError(f"features must be (n, {dimension}) as the reference's, not {samples.features.shape}")
-    return _finite(samples.features, "features")
+    return samples.points
 
 
 def _probabilities(samples: Samples) -> Floats:

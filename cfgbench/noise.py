@@ -7,6 +7,7 @@ sampler's per-step noise, stream 2 the noise that a guidance method draws. numpy
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +28,12 @@ class StepNoise:
     """The per-step noise of a batch: each call draws the next (n, *shape), sample by sample."""
 
     def __init__(self, seed: int, indices: Sequence[int], stream: int = PER_STEP) -> None:
-        self._generators = [generator(seed, index, stream) for index in indices]
+        self._seed, self._indices, self._stream = seed, indices, stream
+
+    @cached_property
+    def _generators(self) -> list[np.random.Generator]:
+        """Made when first needed: most samplers and methods draw nothing."""
+        return [generator(self._seed, index, self._stream) for index in self._indices]
 
     def draw(self, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal noise (n, *shape), float64."""

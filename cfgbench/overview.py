@@ -5,6 +5,7 @@ from pathlib import Path
 from cfgbench.console import title
 from cfgbench.plan import Plan
 from cfgbench.runner import Outcome, is_finished
+from cfgbench.shards import Shard
 from cfgbench.store import Store
 
 
@@ -31,11 +32,22 @@ def describe(plan: Plan, folder: Path) -> str:
 def outcome(outcome: Outcome, folder: Path) -> str:
     """What a run did, and what to do about what failed."""
     text = f"{outcome.computed} cells computed, {outcome.skipped} were finished before; results in {folder}"
-    if outcome.failed:
-        text += (
-            f"\n{len(outcome.failed)} cells failed; the traceback is in the field `error` of "
-            f"{folder}/records/{outcome.failed[0]}.json; run the same command to try them again"
-        )
+    text += _failures(outcome, folder)
     for reason in outcome.untimed:
         text += f"\nnot timed: {reason}"
     return text
+
+
+def share(outcome: Outcome, shard: Shard, folder: Path) -> str:
+    """What a shard did, and what comes after it."""
+    text = f"shard {shard}: its blocks are drawn, in {folder}"
+    return text + _failures(outcome, folder) + "\nwhen every shard has ended, the same command without --shard scores"
+
+
+def _failures(outcome: Outcome, folder: Path) -> str:
+    if not outcome.failed:
+        return ""
+    return (
+        f"\n{len(outcome.failed)} cells failed; the traceback is in the field `error` of "
+        f"{folder}/records/{outcome.failed[0]}.json; run the same command to try them again"
+    )

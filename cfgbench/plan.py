@@ -173,7 +173,7 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
 def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
     name, parameters = _model_parameters(point.pop("model"), where["model"])
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
-    _check_dtype(dtype, name, where.get("dtype", where["model"]))
+    check_dtype(dtype, name, where.get("dtype", where["model"]))
     check_needs(method, name, parameters, where.get("method", where["model"]))
     levels = MODELS[name].noise_levels
     diffusion = None if levels is None else _diffusion(point, dtype, where)
@@ -226,6 +226,11 @@ def _model(name: str, parameters: dict[str, Any], method: str, place: str) -> Mo
     return ModelRef(name=name, parameters=parameters, digest=digest([source, weights]) if source else weights)
 
 
+def current_digest(cell: Cell, place: str) -> str | None:
+    """The digest that a cell's model would have today; InputError where weights are missing."""
+    return _model(cell.model.name, dict(cell.model.parameters), cell.guidance.method, place).digest
+
+
 def weight_files(model: str, parameters: Mapping[str, Any], method: str) -> dict[str, Path]:
     """The weight file of the main network and of each network that a guidance method consults."""
     target = MODELS[model].files
@@ -261,7 +266,8 @@ def _diffusion(point: dict[str, Any], dtype: str, where: dict[str, str]) -> Diff
     return Diffusion(sampler=sampler, steps=steps, eta=eta, state_dtype=None if state_dtype == usual else state_dtype)
 
 
-def _check_dtype(dtype: str, model: str, place: str) -> None:
+def check_dtype(dtype: str, model: str, place: str) -> None:
+    """Raise InputError where a model does not come in a dtype, or this machine cannot run it."""
     allowed = MODELS[model].dtypes
     if dtype not in allowed:
         raise InputError(f"{place}: dtype {dtype!r} is not offered by model {model}; allowed: {', '.join(allowed)}")
@@ -335,10 +341,10 @@ def _requests(experiment: Experiment, cell: Cell, encoder: str, reference: str) 
         halves = REFERENCES[reference].halves if metric.reference else (None,)
         for half in halves:
             column = name if half in (None, "heldout") else f"{name}_{half}"
-            yield ScoreRequest(column, name, half, _identity(metric, name, encoder, reference, half, cell))
+            yield ScoreRequest(column, name, half, identity(metric, name, encoder, reference, half, cell))
 
 
-def _identity(
+def identity(
     metric: Metric, name: str, encoder: str, reference: str, half: str | None, cell: Cell
 ) -> dict[str, str | int | float]:
     """What must agree before two values may share a column: code, encoder weights, quantisation, reference, k."""

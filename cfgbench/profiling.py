@@ -47,6 +47,7 @@ def measure(classes: Sequence[tuple[Cell, int]], profile: Profile, folder: Path,
     Writes one record each; emulated arithmetic is counted, not timed.
     """
     torch.set_num_threads(threads)
+    worker.forget_forks()
     modes = [
         (index, size, batched)
         for index, (cell, _) in enumerate(classes)

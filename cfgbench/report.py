@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cfgbench.answer import answer_lines
 from cfgbench.cell import canonical_json
+from cfgbench.errors import unwritable
 from cfgbench.records import Machine
+from cfgbench.store import replace
 from cfgbench.tables import methods, rows, text
 from cfgbench.tables.results import Results, load
 
@@ -72,7 +74,10 @@ def _csv_files(results: Results) -> dict[str, str]:
 
 
 def _write(path: Path, content: str) -> Path:
-    path.write_text(content, encoding="utf-8", newline="\n")
+    try:
+        replace(path, content.encode())
+    except OSError as error:
+        raise unwritable(path, error) from None
     return path
 
 

@@ -6,7 +6,7 @@ recorded with its traceback and does not stop the others.
 
 import traceback
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,10 @@ from cfgbench.cell import Cell, digest
 from cfgbench.errors import InputError
 from cfgbench.experiment import Profile
 from cfgbench.plan import Plan, Task
-from cfgbench.pool import Done, Job, JobError, LocalPool
+from cfgbench.pool import Done, Executor, Job, JobError, LocalPool
 from cfgbench.records import CellRecord, PlanRecord
 from cfgbench.registry import METHODS, METRICS
+from cfgbench.shards import Shard, share
 from cfgbench.store import Store
 
 MAX_REDRAWS = 3  # how often a cell's blocks may turn out damaged before it counts as failed
@@ -55,20 +56,44 @@ class Outcome:
     untimed: tuple[str, ...] = ()  # why cost classes could not be timed
 
 
-def run(plan: Plan, options: Options, progress: Progress) -> Outcome:
-    """Carry out a plan in its results folder; whatever is finished there is not done again."""
+def run(plan: Plan, options: Options, progress: Progress, executor: Executor | None = None) -> Outcome:
+    """Carry out a plan in its results folder; whatever is finished there is not done again.
+
+    The executor is closed at the end; without one the workers are local.
+    """
     store = Store(options.folder)
-    with store.locked():
+    with store.locked() as check:
         todo = [task for task in plan.tasks if not is_finished(task, store)]
-        pool = LocalPool(options.workers)
+        pool = executor or _local(options)
         store.write_record(plan_record(plan, _speeds(plan, store, options)))
         try:
-            outcome = _cells(todo, store, pool, options, progress)
+            outcome = _carry_out(_Work(todo, store, options), pool, progress, check)
             untimed = _speed(plan, store, pool, options, progress)
         finally:
             pool.close()
         store.write_record(plan_record(plan, _speeds(plan, store, options)))
     return replace(outcome, skipped=len(plan.tasks) - len(todo), untimed=tuple(untimed))
+
+
+def draw_share(
+    plan: Plan, shard: Shard, options: Options, progress: Progress, executor: Executor | None = None
+) -> Outcome:
+    """Draw a shard's blocks of a plan, and neither score nor time anything."""
+    store = Store(options.folder)
+    with store.locked(f"shard {shard}") as check:
+        todo = [task for task in plan.tasks if not is_finished(task, store)]
+        pool = executor or _local(options)
+        store.write_record(plan_record(plan, _speeds(plan, store, options)))
+        try:
+            return _carry_out(_Work(todo, store, options, share(plan.tasks, shard)), pool, progress, check)
+        finally:
+            pool.close()
+
+
+def _local(options: Options) -> Executor:
+    """Workers on this machine, on one GPU each where there are several of both."""
+    several = options.device == "cuda" and options.workers > 1
+    return LocalPool(options.workers, machine.gpus() if several else ())
 
 
 def is_finished(task: Task, store: Store) -> bool:
@@ -104,12 +129,12 @@ def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
     )
 
 
-def _cells(todo: Sequence[Task], store: Store, pool: LocalPool, options: Options, progress: Progress) -> Outcome:
-    """Draw and score; a block found damaged while scoring is drawn again."""
-    work = _Work(todo, store, options)
-    progress.begin(sum(task.num_samples for task in todo), work.samples_done)
+def _carry_out(work: "_Work", pool: Executor, progress: Progress, check: Callable[[], None]) -> Outcome:
+    """Draw and score; a block found damaged while scoring is drawn again. `check` raises where the folder is gone."""
+    progress.begin(work.samples, work.samples - work.samples_missing)
     outcome = Outcome()
     for done in pool.run(work.queue):
+        check()
         progress.drawn(work.take(done))
         while work.records:
             record = work.records.pop()
@@ -121,16 +146,21 @@ def _cells(todo: Sequence[Task], store: Store, pool: LocalPool, options: Options
 
 
 class _Work:
-    """The queue of jobs, and what follows from one that is done."""
+    """The queue of jobs, and what follows from one that is done.
 
-    def __init__(self, todo: Sequence[Task], store: Store, options: Options) -> None:
+    With `only` these blocks are drawn, and nothing is scored.
+    """
+
+    def __init__(
+        self, todo: Sequence[Task], store: Store, options: Options, only: Collection[tuple[str, int]] | None = None
+    ) -> None:
         self.tasks = {task.cell.id: task for task in todo}
-        self.store, self.options = store, options
+        self.store, self.options, self._only = store, options, only
         self.missing = {task.cell.id: self._missing(task) for task in todo}
         self.queue = deque(self._block(cell, start) for cell in self.tasks for start in sorted(self.missing[cell]))
-        self.queue.extendleft(self._score(cell) for cell in self.tasks if not self.missing[cell])
-        left = sum(len(starts) * self.tasks[cell].block_size for cell, starts in self.missing.items())
-        self.samples_done = sum(task.num_samples for task in todo) - left
+        self.queue.extendleft(self._score(cell) for cell in self.tasks if self._is_complete(cell))
+        self.samples = sum(len(self._starts(task)) * task.block_size for task in todo)
+        self.samples_missing = sum(len(starts) * self.tasks[cell].block_size for cell, starts in self.missing.items())
         self.records: list[CellRecord] = []  # finished since last looked at
         self._failed: set[str] = set()
         self._redraws: Counter[str] = Counter()
@@ -152,7 +182,7 @@ class _Work:
             self._scored(cell, done.value is True)
             return 0
         self.missing[cell].discard(start)
-        if not self.missing[cell]:
+        if self._is_complete(cell):
             self.queue.appendleft(self._score(cell))
         return self.tasks[cell].block_size
 
@@ -177,8 +207,15 @@ class _Work:
         self.store.write_record(record)
         self.records.append(record)
 
+    def _is_complete(self, cell: str) -> bool:
+        """Whether a cell is to be scored now."""
+        return self._only is None and not self.missing[cell]
+
+    def _starts(self, task: Task) -> list[int]:
+        return [start for start in task.starts if self._only is None or (task.cell.id, start) in self._only]
+
     def _missing(self, task: Task) -> set[int]:
-        return {start for start in task.starts if not self.store.has_block(task.cell.id, start)}
+        return {start for start in self._starts(task) if not self.store.has_block(task.cell.id, start)}
 
     def _block(self, cell: str, start: int) -> Job:
         task, options = self.tasks[cell], self.options
@@ -204,7 +241,7 @@ def failure(task: Task, error: BaseException, device: str) -> CellRecord:
     )
 
 
-def _speed(plan: Plan, store: Store, pool: LocalPool, options: Options, progress: Progress) -> list[str]:
+def _speed(plan: Plan, store: Store, pool: Executor, options: Options, progress: Progress) -> list[str]:
     """Time the cost classes that have no record on this machine, one model after the other; why some could not be."""
     untimed = []
     groups = _to_time(plan, store, options)

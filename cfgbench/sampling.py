@@ -6,9 +6,9 @@ where they happen.
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -19,6 +19,7 @@ from cfgbench import noise, schedulers
 from cfgbench.cell import Diffusion
 from cfgbench.models import Condition, Embeds, Level, Model
 
+_CONDITIONAL = ("cond", "main")  # the prediction whose learned variance counts
 Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
 
 
@@ -65,6 +66,14 @@ class Batch:
 
 
 @dataclass
+class Predictions:
+    """Predictions at one evaluation that other trajectories which came the same way may use; more are added as made."""
+
+    outputs: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # by condition and network
+    variance: Tensor | None = None  # of ("cond", "main")
+
+
+@dataclass
 class Trajectory:
     """Where some samples are between noise and image."""
 
@@ -76,13 +85,14 @@ class Trajectory:
     index: int = 0
     state: dict[str, Any] = field(default_factory=dict)  # of the guidance method
     counts: Counts = field(default_factory=Counts)
+    predictions: Predictions | None = None  # at evaluation `index`, where they are shared
 
     def __len__(self) -> int:
         return len(self.scheduler.timesteps)
 
     def copy(self) -> "Trajectory":
-        """An independent continuation from here."""
-        return copy.deepcopy(self)
+        """An independent continuation from here, which still shares predictions."""
+        return replace(copy.deepcopy(replace(self, predictions=None)), predictions=self.predictions)
 
 
 def start(batch: Batch, seed: int, indices: Sequence[int]) -> Trajectory:
@@ -105,6 +115,7 @@ def advance(trajectory: Trajectory, batch: Batch, guidance: Callable[["Step"], T
             prediction = torch.cat([prediction, step.variance], dim=1)
         trajectory.x = _scheduler_step(trajectory, batch, prediction)
         trajectory.index += 1
+        trajectory.predictions = None
 
 
 def sample(
@@ -157,7 +168,11 @@ class Step:
         """Several predictions, as one network call or one after the other, as the run says; repeats are free."""
         asked = [Request(request) if isinstance(request, str) else request for request in requests]
         missing = {_key(request): request for request in asked if _key(request) not in self._cache}
-        fresh = dict(zip(missing, self._run(list(missing.values())), strict=True))
+        fresh = self._recall(missing)
+        unknown = {key: request for key, request in missing.items() if key not in fresh}
+        made = dict(zip(unknown, self._run(list(unknown.values())), strict=True))
+        self._share(made)
+        fresh |= made
         self._cache |= {key: prediction for key, prediction in fresh.items() if not isinstance(key, int)}
         return [fresh[key] if (key := _key(request)) in fresh else self._cache[key] for request in asked]
 
@@ -202,6 +217,23 @@ class Step:
         values = torch.from_numpy(self._trajectory.guidance_noise.draw(tuple(like.shape[1:])))
         return values.to(like.device, like.dtype)
 
+    def _recall(self, keys: Iterable[tuple[str, str] | int]) -> dict[tuple[str, str] | int, Tensor]:
+        """Those predictions that another trajectory has made here, counted as passes; copies, for methods may edit."""
+        shared = self._trajectory.predictions
+        if shared is None:
+            return {}
+        found = [key for key in keys if not isinstance(key, int) and key in shared.outputs]
+        self._trajectory.counts.nfe += len(found)
+        if _CONDITIONAL in found:
+            self.variance = shared.variance
+        return {key: shared.outputs[key].clone() for key in found}
+
+    def _share(self, made: Mapping[tuple[str, str] | int, Tensor]) -> None:
+        shared = self._trajectory.predictions
+        if shared is not None:
+            shared.outputs |= {key: output.clone() for key, output in made.items() if not isinstance(key, int)}
+            shared.variance = self.variance if _CONDITIONAL in made else shared.variance
+
     def _run(self, requests: list[Request]) -> list[Tensor]:
         if self._batch.batched and len(requests) > 1 and _same_network(requests):
             return self._together(requests)
@@ -234,8 +266,9 @@ class Step:
         return list(outputs)
 
     def _is_conditional(self, request: Request) -> bool:
-        """Whether the learned variance is this prediction's: "cond", or the first edited condition."""
-        return request.condition == "cond" if isinstance(request.condition, str) else self.variance is None
+        """Whether the learned variance is this prediction's: "cond", or the first edited or patched one's."""
+        edited = not request.is_plain or not isinstance(request.condition, str)
+        return self.variance is None if edited else request.condition == "cond"
 
     def _call(self, x: Tensor, condition: Condition, request: Request, passes: float = 1) -> Tensor:
         self._trajectory.counts.nfe += passes

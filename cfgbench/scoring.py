@@ -1,7 +1,7 @@
 """Blocks -> scores: joins a cell's features in index order and applies the metrics that were asked for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -38,6 +38,7 @@ def score(task: Task, store: Store, device: str) -> CellRecord | None:
         absent=tuple(absent),
         health=health.total(arrays),
         pixels=present[0]["pixels"].tobytes().hex()[:320],
+        notes=tuple(_notes(task, present)),
         machine=machine.describe(device, threads=1),
     )
     store.write_record(record)
@@ -57,14 +58,27 @@ def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], lis
     if broken:
         reason = f"{broken} of {task.num_samples} samples hold NaN or infinity; an average would hide them"
         return [], [Absent(column=request.column, reason=reason) for request in task.scores]
-    scores, absent = [], []
+    scores, absent, samples = [], [], samples_of(arrays)
     for request in task.scores:
         if _guides(task, request):
             reason = "the network that scores this also guided the samples"
             absent.append(Absent(column=request.column, reason=reason))
             continue
-        scores.append(evaluate(request, samples_of(arrays), reference_of(task, request), task.num_classes))
+        try:
+            scores.append(evaluate(request, samples, reference_of(task, request), task.num_classes))
+        except ValueError as error:
+            absent.append(Absent(column=request.column, reason=str(error)))
     return scores, absent
+
+
+def _notes(task: Task, blocks: Sequence[Mapping[str, np.ndarray]]) -> Iterator[str]:
+    """What became of blocks for which memory was too small."""
+    sizes = [int(block["batch_size"]) for block in blocks if "batch_size" in block]
+    if sizes:
+        yield (
+            f"cell {task.cell.id}: {len(sizes)} of {len(blocks)} blocks ran out of memory at batches of "
+            f"{task.batch_size} and were drawn in batches of {min(sizes)}: equal to 1e-5, not to the bit"
+        )
 
 
 def evaluate(
@@ -72,13 +86,14 @@ def evaluate(
 ) -> Score:
     """A score of the first `whole` samples (of all, if not given), and at the nested counts and at all of them.
 
-    `unit` samples in a row share a statistical group: a round of labels, or the images of a prompt.
+    `unit` samples in a row share a statistical group: a round of labels, or the images of a prompt. ValueError where
+    the score is undefined or not finite.
     """
     total = len(samples.features)
     whole = total if whole is None else whole
     counts = {*statistics.nested_sizes(whole, unit, NUM_GROUPS), total} - {whole}
-    nested = {n: _rung(request, _first(samples, n), reference, unit) for n in sorted(counts)}
-    rung = _rung(request, _first(samples, whole), reference, unit)
+    rung = _rung(request, samples.first(whole), reference, unit)
+    nested = {n: _rung(request, samples.first(n), reference, unit) for n in sorted(counts)}
     return Score(
         value=rung.value,
         replicates=rung.replicates,
@@ -109,17 +124,9 @@ def _rung(request: ScoreRequest, samples: Samples, reference: Reference | None, 
     indices = np.arange(n)
     groups = statistics.groups(indices, unit, NUM_GROUPS) if balanced else indices % 2
     result = resolve(metric.target)(samples, reference, groups, **metric.parameters)
+    if not np.isfinite([result.value, *result.replicates]).all():
+        raise ValueError(f"{request.metric} of {n} finite samples is not finite; are their features far too large?")
     return Rung(value=result.value, replicates=result.replicates if balanced else ())
-
-
-def _first(samples: Samples, n: int) -> Samples:
-    labels, log_probs, clip_scores = samples.labels, samples.log_probs, samples.clip_scores
-    return Samples(
-        samples.features[:n],
-        None if labels is None else labels[:n],
-        None if log_probs is None else log_probs[:n],
-        None if clip_scores is None else clip_scores[:n],
-    )
 
 
 def _guides(task: Task, request: ScoreRequest) -> bool:

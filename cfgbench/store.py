@@ -7,23 +7,22 @@ results/<experiment>/
     blocks/<id>/<start>.npz   features of finished blocks, followed by their SHA-256 (git-ignored)
 """
 
-import errno
-import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
-from cfgbench.errors import InputError
+from cfgbench import lock
+from cfgbench.errors import InputError, unwritable
 from cfgbench.records import SCHEMA, CellRecord, PlanRecord, SpeedRecord
 
 CHECKSUM_BYTES = 32
@@ -40,21 +39,20 @@ class Store:
         self.blocks = folder / "blocks"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for one run; a second run on it is refused. The lock dies with its process."""
+    def locked(self, part: str | None = None) -> Iterator[Callable[[], None]]:
+        """Hold the folder for one run, or a part of it beside others; a second run of the same is refused.
+
+        The result, when called, raises InputError if the folder has gone from its place.
+        """
         self._make(self.folder)
-        with self._lock_file() as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"another run is writing to {self.folder}; wait for it or use --output") from None
-            except OSError as error:
-                raise _unwritable(self.folder / ".lock", error) from None
-            self._sweep()
-            try:
-                yield
-            finally:
+        with lock.hold_part(self.folder, part) if part else lock.hold(self.folder) as check:
+            if part is None:  # what another shard is writing at present must stay
                 self._sweep()
+            try:
+                yield check
+            finally:
+                if part is None:
+                    self._sweep()
 
     def write_record(self, record: CellRecord | SpeedRecord | PlanRecord) -> None:
         """Write a record with its checksum, replacing an older one in a single step."""
@@ -156,16 +154,9 @@ class Store:
     def _write(self, path: Path, content: bytes) -> None:
         self._make(path.parent)
         try:
-            _replace(path, content)
+            replace(path, content)
         except OSError as error:
-            raise _unwritable(path, error) from None
-
-    def _lock_file(self) -> IO[str]:
-        path = self.folder / ".lock"
-        try:
-            return path.open("w")
-        except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
 
     def _sweep(self) -> None:
         """Remove what writers that were killed had begun: workers of this run or of an earlier one."""
@@ -177,10 +168,10 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise unwritable(folder, error) from None
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Write a file anew in a single step: it is there whole or not at all, whatever stops the writing."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     temporary = Path(name)
@@ -222,8 +213,3 @@ def _compact(value: object) -> str:
 def _checksum(body: Mapping[str, object]) -> str:
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-    return InputError(f"cannot write {path}: {reason}; what is finished is kept, run the same command to go on")

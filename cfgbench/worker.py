@@ -5,13 +5,14 @@ of a block then do not depend on the number of cores.
 """
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cfgbench import gallery, guidance, health, noise, precision, sampling, scoring
+from cfgbench import gallery, guidance, halving, health, noise, precision, sampling, scoring, sharing
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.encoders import Encoded
 from cfgbench.models import Model
@@ -28,14 +29,16 @@ def ready() -> bool:
 
 def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
     """Draw samples start .. start + block size of a cell and write their block; returns how many."""
-    indices = range(start, start + task.block_size)
-    parts = [
-        _draw(task, indices[first : first + task.batch_size], folder, device)
-        for first in range(0, len(indices), task.batch_size)
-    ]
+    store, indices = Store(folder), range(start, start + task.block_size)
+    parts, size = halving.in_batches(lambda batch: _draw(task, batch, device), indices, task.batch_size, forget_forks)
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    first = arrays.pop("first")
+    if start == 0:
+        gallery.write(store, task.cell.id, first)
     arrays["origin"] = np.array(task.origin)
-    Store(folder).write_block(task.cell.id, start, arrays)
+    if size < task.batch_size:
+        arrays["batch_size"] = np.array(size)
+    store.write_block(task.cell.id, start, arrays)
     return len(indices)
 
 
@@ -57,6 +60,16 @@ def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) 
     return sampling.Batch(model, cell.diffusion, model.conditions(labels), labels_tensor, dtype, state, batched)
 
 
+def load_forks(reference: ModelRef, dtype: str, device: str) -> sharing.Forks:
+    """What the cells of a model share; it stays in memory as long as the model."""
+    return _forks(reference.name, canonical_json(reference.parameters), dtype, device)
+
+
+def forget_forks() -> None:
+    """Free what cells share, as before memory is measured."""
+    _forks.cache_clear()
+
+
 def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
     """A model in a dtype, loaded once; the last two stay in memory."""
     return _load(reference.name, canonical_json(reference.parameters), dtype, device)
@@ -69,20 +82,33 @@ def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
     return model
 
 
-def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np.ndarray]:
+@lru_cache(maxsize=2)
+def _forks(name: str, parameters: str, dtype: str, device: str) -> sharing.Forks:
+    return sharing.Forks()
+
+
+def redraw(cell: Cell, num_classes: int, indices: Sequence[int], device: str) -> np.ndarray:
+    """The samples of a cell with these indices, in this order, as one batch; nothing is taken from other cells."""
+    batch = prepare(cell, noise.labels(indices, num_classes), device)
+    with precision.switches(cell.dtype):
+        latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+        return batch.model.decode(latents)
+
+
+def _draw(task: Task, indices: range, device: str) -> dict[str, np.ndarray]:
+    """What a block keeps of these samples; `first` are those of them that the gallery shows."""
     cell = task.cell
     labels = noise.labels(indices, task.num_classes)
     batch = prepare(cell, labels, device)
     with precision.switches(cell.dtype):
-        latents, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
+        latents, counts = sharing.sample(batch, cell, indices, load_forks(cell.model, cell.dtype, device))
         samples = batch.model.decode(latents)
-    if indices.start == 0:
-        gallery.write(Store(folder), cell.id, samples)
     encoded = _encode(task, samples, labels)
     return {
         **{name: value for name, value in encoded._asdict().items() if value is not None},
         **gallery.plane(samples),
         **health.examine(latents.float().cpu().numpy(), samples),
+        "first": samples[: max(0, gallery.SIZE - indices.start)],
         "labels": labels,
         "pixels": health.pixel_hashes(samples),
         "nfe": np.full(len(labels), counts.nfe),

@@ -43,6 +43,7 @@ def test_methods_with_classifier_guidance_get_every_figure_that_needs_no_other_a
     assert drawn(built) == set(figures.FIGURES) - {
         "quality_vs_nfe",
         "density_grid",
+        "dtype_effect",
         "interval_heatmap",
         "published_gains",
     }

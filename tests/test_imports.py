@@ -96,6 +96,7 @@ ALLOWED = {
     "matplotlib": ("cfgbench.figures", "cfgbench.report"),
     "rich": ("cfgbench.console",),
     "yaml": ("cfgbench.experiment",),
+    "ray": ("cfgbench.ray_pool",),
     "sklearn": ("cfgbench.training.",),
 }
 
@@ -105,7 +106,9 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     assert {name for name in importers(library) if not name.startswith(ALLOWED[library])} == set()
 
 
-@pytest.mark.parametrize("module", ["metrics", "statistics", "noise", "mixtures", "digits_data", "digits_captions"])
+@pytest.mark.parametrize(
+    "module", ["metrics", "pairs", "statistics", "noise", "mixtures", "digits_data", "digits_captions"]
+)
 def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     seen = reaches(f"cfgbench.{module}")
     assert not seen & {*OPERATORS, "cfgbench.registry"}
@@ -135,7 +138,7 @@ def test_the_reading_half_knows_records_and_nothing_of_the_running_half(module: 
 
 TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
-    *("records", "store", "runner", "pool"),
+    *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
 )
 
 
@@ -165,10 +168,14 @@ def test_every_target_of_the_registry_resolves(entry: str) -> None:
     assert callable(resolve(TARGETS[entry]))
 
 
-@pytest.mark.parametrize("job", ["worker:draw_block", "worker:score_cell", "worker:ready", "profiling:measure"])
+@pytest.mark.parametrize(
+    "job", ["worker:draw_block", "worker:score_cell", "worker:ready", "worker:redraw", "profiling:measure"]
+)
 def test_every_job_that_is_named_resolves(job: str) -> None:
     assert callable(resolve(f"cfgbench.{job}"))
-    assert job.split(":")[1] in "".join((PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool"))
+    assert job.split(":")[1] in "".join(
+        (PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool", "verification")
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from cfgbench import metrics
+from cfgbench import metrics, pairs
 from cfgbench.metrics import Reference, Samples
 from cfgbench.statistics import Replicated, groups, standard_error, stratified_standard_error
 from tests import oracles
@@ -93,6 +93,26 @@ def test_fid_of_fewer_samples_than_dimensions_equals_the_full_form() -> None:
     x, y = draw(12, 20).features, draw(100, 20, seed=1, shift=0.0).features
     ours = metrics.fid(Samples(x), Reference(y), alternating(12)).value
     assert ours == pytest.approx(oracles.fid(x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [80, 300])
+def test_the_frechet_distance_is_fid_without_replicates(n: int) -> None:
+    samples, reference = draw(n, 100, seed=2), Reference(draw(200, 100, seed=3).features)
+    assert metrics.frechet_distance(samples, reference) == metrics.fid(samples, reference, alternating(n)).value
+    with pytest.raises(ValueError, match="2 samples"):
+        metrics.frechet_distance(samples.first(1), reference)
+
+
+@pytest.mark.parametrize("metric", [metrics.kid, metrics.recall])
+def test_what_two_references_need_of_the_samples_is_computed_once_and_right(metric: Metric) -> None:
+    samples = draw(60, 5)
+    references = [Reference(draw(70, 5, seed=seed).features) for seed in (4, 5)]
+    for groups_of in (alternating(60), np.arange(60) // 20):
+        for reference in references:
+            fresh = metric(Samples(samples.features), reference, groups_of)
+            assert metric(samples, reference, groups_of) == fresh
+    assert len(samples._tables) == 2
+    assert samples.first(20) is samples.first(20)
 
 
 def test_fid_needs_only_the_moments_of_a_reference(samples: Samples, reference: Reference) -> None:
@@ -195,7 +215,7 @@ def test_order_within_groups_does_not_matter(metric: Metric, n: int) -> None:
 def test_chunks_do_not_change_a_score(metric: Metric, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     points = draw(70, 5, seed=1, shift=0.0).features
     whole = metric(samples, Reference(points), alternating(60))
-    monkeypatch.setattr(metrics, "_CHUNK", 130)
+    monkeypatch.setattr(pairs, "CHUNK", 130)
     parts = metric(samples, Reference(points), alternating(60))
     np.testing.assert_allclose((parts.value, *parts.replicates), (whole.value, *whole.replicates), rtol=1e-11)
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +26,6 @@ import yaml
 import cfgbench
 from cfgbench import experiment, runner
 from cfgbench import plan as planner
-from cfgbench.pool import Job, JobError, LocalPool
 from cfgbench.records import CellRecord
 from cfgbench.store import Store
 from cfgbench.tables import rows
@@ -412,56 +410,6 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(sweep: Path, finished: Path
         assert 0 < len(blocks(folder)) < len(blocks(finished))
         resize("50m")
         resume(sweep, folder, finished)
-
-
-def drained(pool: LocalPool, jobs: list[Job]) -> dict[str, Any]:
-    """What became of jobs, by the first part of their key."""
-    try:
-        return {done.key[0]: done.error or done.value for done in pool.run(deque(jobs))}
-    finally:
-        pool.close()
-
-
-class OddError(Exception):
-    """Cannot be rebuilt from its arguments, so it does not survive the way between processes."""
-
-    def __init__(self, one: str, two: str) -> None:
-        super().__init__(f"{one} and {two}")
-
-
-def fail_oddly() -> None:
-    """Raise what cannot be sent."""
-    raise OddError("this", "that")
-
-
-def test_a_job_that_kills_its_worker_is_found_out_and_the_others_are_done() -> None:
-    good = [Job((f"good {k}", 0), "operator:add", (k, 1)) for k in range(30)]
-    bad = [Job((f"bad {k}", 0), "os:_exit", (9,)) for k in range(2)]
-    results = drained(LocalPool(2), [*good[:7], bad[0], *good[7:9], bad[1], *good[9:]])
-    assert [results[f"good {k}"] for k in range(30)] == list(range(1, 31))
-    assert all("its worker process died each time" in str(results[f"bad {k}"]) for k in range(2))
-
-
-def test_many_killers_take_no_innocent_job_with_them() -> None:
-    jobs = [Job((f"{k}", 0), *(("os:_exit", (9,)) if k % 3 == 0 else ("operator:neg", (k,)))) for k in range(18)]
-    results = drained(LocalPool(2), jobs)
-    assert {k: results[str(k)] for k in range(18) if k % 3} == {k: -k for k in range(18) if k % 3}
-    assert all(isinstance(results[str(k)], RuntimeError) for k in range(0, 18, 3))
-
-
-def test_any_error_of_a_job_comes_back_with_its_traceback() -> None:
-    results = drained(LocalPool(1), [Job(("odd", 0), "tests.test_resume:fail_oddly", ()), Job(("no", 0), "os:no", ())])
-    assert isinstance(results["odd"], JobError) and isinstance(results["no"], JobError)
-    assert "in fail_oddly" in str(results["odd"]) and str(results["odd"]).strip().endswith("OddError: this and that")
-
-
-def test_a_pool_that_is_closed_does_not_wait_for_its_jobs() -> None:
-    pool = LocalPool(1)
-    jobs = pool.run(deque([Job(("quick", 0), "operator:add", (1, 2)), Job(("slow", 0), "time:sleep", (600,))]))
-    assert next(jobs).value == 3
-    begun = time.monotonic()
-    pool.close()
-    assert time.monotonic() - begun < 60
 
 
 class Silent:

@@ -4,13 +4,16 @@ A command's function takes the parsed options and returns the exit code; heavy m
 """
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+from cfgbench.errors import InputError
+
 Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
 NAMES = (  # as --help lists them
-    *("run", "plan", "report", "score", "recommend"),
-    *("figures", "compare", "claims", "costs", "check", "train"),
+    *("run", "plan", "report", "score", "recommend", "figures", "compare", "claims"),
+    *("check", "verify", "train", "costs"),
 )
 
 
@@ -44,3 +47,14 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return value
+
+
+def device_name(given: str | None, has_cuda: bool) -> str:
+    """The device of a command: as given, or cuda where there is one; InputError where it is not there."""
+    if given is None:
+        return "cuda" if has_cuda else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", given):
+        raise InputError(f"--device {given!r}; allowed: cpu, cuda, cuda:N")
+    if given != "cpu" and not has_cuda:
+        raise InputError(f"--device {given!r}: this machine shows no CUDA device; allowed: cpu")
+    return given

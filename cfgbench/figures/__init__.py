@@ -9,7 +9,19 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cfgbench.figures import curves, gains, intervals, plane, published, samples, speed, style, tradeoff
+from cfgbench.figures import (
+    curves,
+    dtypes,
+    evaluations,
+    gains,
+    intervals,
+    plane,
+    published,
+    samples,
+    speed,
+    style,
+    tradeoff,
+)
 from cfgbench.tables.results import Results
 
 Draw = Callable[[Results], Figure | None]
@@ -17,6 +29,7 @@ Draw = Callable[[Results], Figure | None]
 FIGURES: dict[str, Draw] = {
     "quality_vs_scale": curves.quality_vs_scale,
     "gain_vs_scale": curves.gain_vs_scale,
+    "dtype_effect": dtypes.dtype_effect,
     "quality_tradeoff": tradeoff.quality_tradeoff,
     "sample_grid": samples.sample_grid,
     "density_grid": plane.density_grid,
@@ -24,7 +37,7 @@ FIGURES: dict[str, Draw] = {
     "published_gains": gains.published_gains,
     "latency_and_memory": speed.latency_and_memory,
     "quality_vs_seconds": tradeoff.quality_vs_seconds,
-    "quality_vs_nfe": curves.quality_vs_nfe,
+    "quality_vs_nfe": evaluations.quality_vs_nfe,
 }
 ON_REQUEST: dict[str, Draw] = {"published_curves": published.published_curves}
 

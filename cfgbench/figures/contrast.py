@@ -10,8 +10,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from cfgbench.comparison.contrasts import contrast
 from cfgbench.comparison.matching import Match, Pair, Side
-from cfgbench.figures import style
-from cfgbench.figures.curves import Spot, draw_curve, tied_key
+from cfgbench.figures import grid, style
+from cfgbench.figures.curves import Marks, Spot, draw_curve, tied_key
 from cfgbench.figures.style import NEUTRAL, Facet, Look
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import value, verdict
@@ -28,8 +28,8 @@ def side_by_side(pairs: Sequence[Pair]) -> Figure | None:
     arms = [_named(arm, side) for side in sides for arm in side.results.arms if len(arm.points) > 1]
     if not columns or not arms:
         return None
-    panels = style.facets(arms, by_axis=True)
-    looks = _looks(panels, [side.name for side in sides])
+    planned = style.facets(arms, by_axis=True)
+    panels, looks = grid.on_a_page(planned, 2, columns[0]), _looks(planned, [side.name for side in sides])
     figure, values, gaps = _grid([_has_matches(panel, pairs) for panel in panels])
     for top, bottom, panel in zip(values, gaps, panels, strict=True):
         _values(top, columns[0], panel, looks)
@@ -43,6 +43,7 @@ def side_by_side(pairs: Sequence[Pair]) -> Figure | None:
     for top, bottom in zip(values[::across], gaps[::across], strict=True):
         top.set_ylabel(style.axis_label(columns[0], sides[0].results))
         bottom.set_ylabel(f"\N{MINUS SIGN} {sides[0].name}\n(filled: shown)")
+    grid.tell_left_out(figure, len(panels), len(planned), f"with the best {columns[0].label}")
     style.legend(figure, looks, tied_key())
     return figure
 
@@ -79,7 +80,7 @@ def _grid(matched: Sequence[bool]) -> tuple[Figure, list[Axes], list[Axes]]:
     down = -(-panels // across)
     rows = [any(matched[i * across : (i + 1) * across]) for i in range(down)]
     heights = [height for some in rows for height in (2.0, 1.3 if some else 0.01)]
-    figure = Figure(figsize=(style.width(), 0.6 + sum(heights)), layout="constrained")
+    figure = Figure(figsize=(style.width(), min(style.PAGE, grid.HEAD + sum(heights))), layout="constrained")
     axes = figure.subplots(2 * down, across, squeeze=False, height_ratios=heights)
     tops = [axes[2 * (i // across), i % across] for i in range(down * across)]
     bottoms = [axes[2 * (i // across) + 1, i % across] for i in range(down * across)]
@@ -97,7 +98,7 @@ def _values(ax: Axes, column: Column, panel: Facet, looks: Mapping[str, Look]) -
             Spot(panel.places[point.scale], result, point.record) for point, result in results if result is not None
         ]
         if found is not None:
-            draw_curve(ax, spots, looks[label], found.best.id, {record.id for record in found.tied or ()})
+            draw_curve(ax, spots, looks[label], Marks(found.best.id, {record.id for record in found.tied or ()}))
             best.append(arm.scale_of(found.best))
     _scale_axis(ax, panel, best)
     ax.set_title(panel.title)
@@ -149,6 +150,4 @@ def _share(axes: Sequence[Axes], column: Column | None) -> None:
             style.decimal_log(ax, "y")
         elif column is None:
             style.symmetric_log(ax, [y for y in drawn if np.isfinite(y)])
-    limits = [ax.get_ylim() for ax in axes]
-    for ax in axes:
-        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    style.share_limits(axes)

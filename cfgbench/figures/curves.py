@@ -1,24 +1,25 @@
-"""Scores over the scale and over the number of network evaluations."""
+"""Scores, and what guidance changes in them, over the scale."""
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.cell import number
-from cfgbench.figures import style
-from cfgbench.figures.style import NEUTRAL, SINGLE, Facet, Look
+from cfgbench.figures import coincidence, grid, style
+from cfgbench.figures.coincidence import Place
+from cfgbench.figures.style import NEUTRAL, Facet, Look
 from cfgbench.records import CellRecord
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import difference, value, verdict
-from cfgbench.tables.results import Arm, Column, Results, describe, varying
+from cfgbench.tables.results import Arm, Column, Results
 
 SCORES = ("fid", "inception_score")  # of figure 1; others where these are not measured
+ROW = 2.1  # inches
 
 
 class Spot(NamedTuple):
@@ -29,53 +30,42 @@ class Spot(NamedTuple):
     record: CellRecord
 
 
+class Marks(NamedTuple):
+    """What a curve shows beside its values."""
+
+    best: str  # the id of the cell with a ring
+    tied: Collection[str] = ()  # ids of the cells that are filled
+    aside: float = 0.0  # inches to the right
+
+
 SpotsOf = Callable[[Results, Column, Arm], list[Spot]]
 
 
 def quality_vs_scale(results: Results) -> Figure | None:
     """FID and inception score against the scale, with 95 % bands and tied sets."""
-    return _over_scale(results, _columns(results), _values)
+    return _over_scale(results, _values)
 
 
 def gain_vs_scale(results: Results) -> Figure | None:
     """Paired differences to the unguided cell against the scale: what guidance changes, and how surely."""
     if not any(record.cell.guidance.method == "unguided" for record in results.done):
         return None
-    return _over_scale(results, _columns(results), _gains, " \N{MINUS SIGN} unguided")
+    return _over_scale(results, _gains, " \N{MINUS SIGN} unguided")
 
 
-def quality_vs_nfe(results: Results) -> Figure | None:
-    """FID against network evaluations, one line per sampler: at each point's best scale, and at one scale for all."""
-    column = results.column("fid")
-    groups = _step_groups(results)
-    if column is None or not groups:
-        return None
-    down, across = (2, 1) if style.is_narrow() else (1, 2)
-    figure = Figure(figsize=(style.width(), 0.5 + 2.4 * down), layout="constrained")
-    left, right = figure.subplots(down, across, sharey=True).flat
-    looks = {label: style.numbered_look(i) for i, label in enumerate(groups)}
-    fixed = _common_scale(column, groups)
-    _nfe_panel(left, column, groups, looks, None)
-    _nfe_panel(right, column, groups, looks, fixed)
-    left.set_title("each point at its best scale")
-    right.set_title(f"scale {number(fixed)} everywhere")
-    for ax in (left, right)[:down]:
-        ax.set_ylabel(style.axis_label(column, results))
-    style.legend(figure, looks)
-    return figure
-
-
-def draw_curve(ax: Axes, spots: Sequence[Spot], look: Look, best: str | None, tied: set[str]) -> None:
+def draw_curve(ax: Axes, spots: Sequence[Spot], look: Look, marks: Marks) -> None:
     """A line with its 95 % band; filled markers for the tied set, a ring around the best."""
     xs, ys = [spot.x for spot in spots], [spot.y.value for spot in spots]
-    ax.plot(xs, ys, color=look.colour, linestyle=look.dash, zorder=2)
-    bands = [spot.y.interval or (np.nan, np.nan) for spot in spots]
-    ax.fill_between(xs, [b[0] for b in bands], [b[1] for b in bands], color=look.colour, alpha=0.2, linewidth=0)
+    drawn = ax.plot(xs, ys, color=look.colour, linestyle=look.dash, zorder=2)
+    low, high = np.array([spot.y.interval or (np.nan, np.nan) for spot in spots]).reshape(-1, 2).T
+    band = ax.fill_between(xs, low, high, color=look.colour, alpha=0.2, linewidth=0)
     for spot in spots:
-        fill = look.colour if spot.record.id in tied else "white"
-        ax.plot(spot.x, spot.y.value, look.marker, color=look.colour, mfc=fill, mew=0.8, zorder=3, clip_on=False)
-        if spot.record.id == best:
-            ax.plot(spot.x, spot.y.value, "o", ms=8, mfc="none", mec=look.colour, mew=0.8, zorder=4, clip_on=False)
+        fill = look.colour if spot.record.id in marks.tied else "white"
+        point = (spot.x, spot.y.value)
+        drawn += ax.plot(*point, look.marker, color=look.colour, mfc=fill, mew=0.8, zorder=3, clip_on=False)
+        if spot.record.id == marks.best:
+            drawn += ax.plot(*point, "o", ms=8, mfc="none", mec=look.colour, mew=0.8, zorder=4, clip_on=False)
+    coincidence.set_aside(ax, [*drawn, band], marks.aside)
 
 
 def tied_key() -> list[Line2D]:
@@ -85,7 +75,8 @@ def tied_key() -> list[Line2D]:
     return [ring, filled]
 
 
-def _columns(results: Results) -> list[Column]:
+def scores_of(results: Results) -> list[Column]:
+    """The scores that curves over the scale show."""
     named = [column for name in SCORES if (column := results.column(name)) is not None]
     return named or list(results.columns[:2])
 
@@ -106,72 +97,47 @@ def _gains(results: Results, column: Column, arm: Arm) -> list[Spot]:
     return spots
 
 
-def _over_scale(results: Results, columns: Sequence[Column], spots_of: SpotsOf, suffix: str = "") -> Figure | None:
-    arms = [arm for arm in results.arms if len(arm.points) > 1]
+def _over_scale(results: Results, spots_of: SpotsOf, suffix: str = "") -> Figure | None:
+    columns, arms = scores_of(results), [arm for arm in results.arms if len(arm.points) > 1]
     if not arms or not columns:
         return None
-    panels = style.facets(arms, by_axis=True)
-    looks = style.looks(panels)
-    figure, axes = _grid(len(panels), len(columns))
-    for column, across in zip(columns, axes, strict=True):
-        values: list[float] = []
-        for ax, panel in zip(across, panels, strict=True):
-            curves = {label: spots_of(results, column, arm) for label, arm in panel.lines.items()}
-            values += [spot.y.value for spots in curves.values() for spot in spots]
-            _panel(ax, column, panel, curves, looks)
-        _share_values(across, values, column.entry.lower_is_better)
-        for ax in across[:: style.columns_for(len(panels))]:
+    planned = style.facets(arms, by_axis=True)
+    panels, looks = grid.on_a_page(planned, len(columns), columns[0]), style.looks(planned)
+    made = grid.small_multiples(len(panels), len(columns), ROW)
+    beside: list[Place] = []
+    for column, axes in zip(columns, made.axes, strict=True):
+        curves = [{label: spots_of(results, column, arm) for label, arm in panel.lines.items()} for panel in panels]
+        for ax, panel, lines in zip(axes, panels, curves, strict=True):
+            beside += _panel(ax, column, panel, lines, looks)
             ax.set_ylabel(style.axis_label(column, results, suffix))
-    style.legend(figure, looks, tied_key() if any(c.replicated for c in columns) else tied_key()[:1])
-    return figure
+        values = [spot.y.value for lines in curves for spots in lines.values() for spot in spots]
+        _share_values(axes, values, column.entry.lower_is_better)
+    grid.set_titles(made, [panel.title for panel in panels])
+    grid.share_labels(made)
+    grid.tell_left_out(made.figure, len(panels), len(planned), f"with the best {columns[0].label}")
+    key = tied_key() if any(column.replicated for column in columns) else tied_key()[:1]
+    style.legend(made.figure, looks, [*key, *coincidence.aside_key(beside)])
+    return made.figure
 
 
-def _grid(panels: int, rows: int) -> tuple[Figure, list[list[Axes]]]:
-    """Axes [row][panel]: panels from left to right, each a column of scores; a single panel lies on its side."""
-    across = style.columns_for(panels)
-    if panels == 1:
-        beside = 1 if style.is_narrow() else rows
-        size = (style.width() if rows > 1 else SINGLE, 0.5 + 2.1 * rows / beside)
-        figure = Figure(figsize=size, layout="constrained")
-        return figure, [[ax] for ax in figure.subplots(rows // beside, beside, squeeze=False).flat]
-    down = -(-panels // across) * rows
-    figure = Figure(figsize=(style.width(), 0.5 + (2.1 if across <= 3 else 1.5) * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False)
-    for ax in axes.flat:
-        ax.set_visible(False)
-    used = [[axes[i // across * rows + row, i % across] for i in range(panels)] for row in range(rows)]
-    for ax in (ax for row in used for ax in row):
-        ax.set_visible(True)
-    for ax in (ax for row in used for i, ax in enumerate(row) if i % across):
-        ax.tick_params(labelleft=False)
-    return figure, used
-
-
-def _runs(arm: Arm, tied: set[str]) -> list[tuple[float, float]]:
-    """Ends of each run of neighbouring scales that are all tied, of two scales or more."""
-    points = sorted(arm.points, key=lambda point: point.scale)
-    groups = itertools.groupby(points, key=lambda point: point.record.id in tied)
-    runs = [[point.scale for point in run] for inside, run in groups if inside]
-    return [(run[0], run[-1]) for run in runs if len(run) > 1]
-
-
-def _panel(ax: Axes, column: Column, panel: Facet, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
+def _panel(
+    ax: Axes, column: Column, panel: Facet, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]
+) -> list[Place]:
+    """Draws the curves of a panel; where they stand beside those that they coincide with."""
     best_scales: list[float] = []
-    places = panel.places
-    for label, spots in curves.items():
-        arm = panel.lines[label]
+    moved = {label: [s._replace(x=panel.places[s.x]) for s in spots] for label, spots in curves.items()}
+    beside = coincidence.places({label: _xy(spots) for label, spots in moved.items()})
+    for label, arm in panel.lines.items():
         found = verdict(column, arm.records)
         if found is None:
             continue
-        tied = found.tied or ()
-        moved = [spot._replace(x=places[spot.x]) for spot in spots]
-        draw_curve(ax, moved, looks[label], found.best.id, {record.id for record in tied})
+        tied = {record.id for record in found.tied or ()}
+        draw_curve(ax, moved[label], looks[label], Marks(found.best.id, tied, beside[label].aside))
         best_scales.append(arm.scale_of(found.best))
-        if len(curves) == 1:
-            for low, high in _runs(arm, {record.id for record in tied}):
-                ax.axvspan(places[low], places[high], color=looks[label].colour, alpha=0.08, linewidth=0, zorder=0)
-    style.scale_axis(ax, [*places], panel.axis, best_scales, with_w=ax.get_position().width * style.width() > 2)
-    ax.set_title(panel.title)
+        for low, high in _runs(arm, tied) if len(curves) == 1 else ():
+            ax.axvspan(*(panel.places[low], panel.places[high]), color=looks[label].colour, alpha=0.08, linewidth=0)
+    style.scale_axis(ax, [*panel.places], panel.axis, best_scales, with_w=ax.get_position().width * style.width() > 2)
+    return list(beside.values())
 
 
 def _share_values(axes: Sequence[Axes], values: Sequence[float], distance: bool) -> None:
@@ -183,60 +149,16 @@ def _share_values(axes: Sequence[Axes], values: Sequence[float], distance: bool)
             style.symmetric_log(ax, values)
         elif distance and style.wide(values):
             style.decimal_log(ax, "y")
-    low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
-    for ax in axes:
-        ax.set_ylim(low, high)
+    style.share_limits(axes)
 
 
-def _step_groups(results: Results) -> dict[str, list[Arm]]:
-    """Arms that differ in steps only, by label; none where nothing has two step counts."""
-    groups: dict[tuple[tuple[str, str], ...], list[Arm]] = {}
-    for arm in results.arms:
-        groups.setdefault(tuple((k, v) for k, v in arm.fields.items() if k != "steps"), []).append(arm)
-    kept = {key: arms for key, arms in groups.items() if len({arm.fields.get("steps") for arm in arms}) > 1}
-    names = varying([dict(key) for key in kept]) or ["sampler"]
-    return {describe(dict(key), names): arms for key, arms in kept.items()}
+def _xy(spots: Sequence[Spot]) -> npt.NDArray[np.float64]:
+    return np.array([(spot.x, spot.y.value) for spot in spots]).reshape(-1, 2)
 
 
-def _common_scale(column: Column, groups: Mapping[str, list[Arm]]) -> float:
-    """Of the scales that most arms have, the one that is most often best."""
-    arms = [arm for group in groups.values() for arm in group]
-    present = Counter(point.scale for arm in arms for point in arm.points)
-    best = Counter(arm.scale_of(found.best) for arm in arms if (found := verdict(column, arm.records)) is not None)
-    return max(sorted(present), key=lambda scale: (present[scale], best[scale]))
-
-
-def _nfe_panel(
-    ax: Axes, column: Column, groups: Mapping[str, list[Arm]], looks: Mapping[str, Look], fixed: float | None
-) -> None:
-    shown: list[float] = []
-    for label, arms in groups.items():
-        spots = sorted((spot for arm in arms for spot in _nfe_spots(column, arm, fixed)), key=lambda spot: spot.x)
-        low_high = np.array([spot.y.interval or (np.nan, np.nan) for spot in spots]).reshape(-1, 2).T
-        ys = np.array([spot.y.value for spot in spots])
-        look = looks[label]
-        ax.errorbar(
-            [spot.x for spot in spots],
-            ys,
-            yerr=np.abs(low_high - ys),
-            color=look.colour,
-            marker=look.marker,
-            linestyle=look.dash,
-            elinewidth=0.8,
-        )
-        shown += ys.tolist()
-    if style.wide(shown):
-        style.decimal_log(ax, "y")
-    style.decimal_log(ax, "x")
-    ax.set_xlabel("network evaluations per sample (NFE)")
-
-
-def _nfe_spots(column: Column, arm: Arm, fixed: float | None) -> list[Spot]:
-    found = verdict(column, arm.records)
-    chosen = [
-        point.record
-        for point in arm.points
-        if (point.scale == fixed if fixed is not None else found is not None and point.record.id == found.best.id)
-    ]
-    results = ((record, value(column, record)) for record in chosen)
-    return [Spot(record.nfe, y, record) for record, y in results if y is not None and record.nfe is not None]
+def _runs(arm: Arm, tied: Collection[str]) -> list[tuple[float, float]]:
+    """Ends of each run of neighbouring scales that are all tied, of two scales or more."""
+    points = sorted(arm.points, key=lambda point: point.scale)
+    groups = itertools.groupby(points, key=lambda point: point.record.id in tied)
+    runs = [[point.scale for point in run] for inside, run in groups if inside]
+    return [(run[0], run[-1]) for run in runs if len(run) > 1]

@@ -85,7 +85,7 @@ def _strip(results: Results, record: CellRecord) -> Path:
 def _title(label: str, axis: str, inches: float) -> str:
     """The method, wrapped to the width of its block, and the name of the scale."""
     symbol = "guidance scale s" if axis == "guidance_scale" else SCALE_SYMBOLS[axis]
-    return textwrap.fill(label, max(12, int(inches / 0.045))) + f"\n{symbol}"
+    return textwrap.fill(label, max(12, int(inches / 0.045)), break_long_words=False) + f"\n{symbol}"
 
 
 def _add_axes(figure: Figure, inches: tuple[float, float, float, float]) -> Axes:

@@ -9,13 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfgbench.figures import style
-from cfgbench.figures.style import COLOURS
+from cfgbench.figures.style import COLOURS, PAGE
 from cfgbench.records import SpeedRecord, Timing
 from cfgbench.tables.compare import latency, ratio_to_unguided, weights_bytes
-from cfgbench.tables.results import Results, arm_fields, describe, varying
+from cfgbench.tables.results import Fields, Results, arm_fields, describe, varying
 
 LABEL_WIDTH = 36  # characters in a line beside a bar
-MAX_BARS = 40  # in a panel
+LINE, BETWEEN = 0.1, 0.07  # inches of a line of a label, and between labels
+HEAD, NOTE = 0.6, 0.15  # inches of a panel's x axis, and of what all bars share
+ROOM = PAGE - 2 * HEAD  # inches that a page has for bars
 PARTS = ("network", "classifier", "guidance and sampler", "decoder")
 
 
@@ -33,11 +35,13 @@ def latency_and_memory(results: Results) -> Figure | None:
     if not sizes:
         return None
     chosen = list(dict.fromkeys((sizes[0], sizes[-1])))
-    groups = [_bars(results, size) for size in chosen]
-    lines = max(sum(1 + bar.label.count("\n") for bar in bars) + 0.5 * len(bars) for bars in groups)
+    groups, notes = zip(*(_bars(results, size) for size in chosen), strict=True)
+    height = HEAD + max(_height([bar.label for bar in bars]) for bars in groups)
     panels = len(chosen) + 1
-    down, across = (panels, 1) if style.is_narrow() else (1, panels)
-    figure = Figure(figsize=(style.width(), 0.5 + (0.6 + 0.115 * lines) * down), layout="constrained")
+    stacked = style.is_narrow() and height * panels < ROOM
+    down, across = (panels, 1) if stacked else (1, panels)
+    below = NOTE if notes[0] else 0.0
+    figure = Figure(figsize=(style.width(), min(PAGE, height * down + below)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).flatten()
     for ax, size, bars in zip(axes, chosen, groups, strict=False):
         _latency_axes(ax, results, bars)
@@ -46,28 +50,53 @@ def latency_and_memory(results: Results) -> Figure | None:
     axes[-1].set_xlabel(f"memory in MB\nbatch {chosen[-1]}")
     for ax in axes[1:across]:
         ax.tick_params(labelleft=False)
-    handles = [*axes[0].get_legend_handles_labels()[0], *axes[-1].get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3 if style.is_narrow() else len(handles))
+    if notes[0]:
+        figure.supxlabel(notes[0], fontsize=5.5)
+    style.legend(figure, {}, [*axes[0].get_legend_handles_labels()[0], *axes[-1].get_legend_handles_labels()[0]])
     return figure
 
 
-def _bars(results: Results, size: int) -> list[Bar]:
-    fields = [arm_fields(speed.cell) | {"seed": ""} for speed in results.speeds]
-    names = varying(fields) or ["method"]
-    found = []
-    for speed, one in zip(results.speeds, fields, strict=True):
-        timings = [timing for timing in speed.timings if timing.batch_size == size]
-        both = len({timing.batched for timing in timings}) > 1
-        for timing in timings:
-            passes = (", one batched pass" if timing.batched else ", two passes") if both else ""
-            found.append(Bar(textwrap.fill(describe(one, names) + passes, LABEL_WIDTH), speed, timing))
-    return found if len(found) <= MAX_BARS else _fewer(found)
+def _bars(results: Results, size: int) -> tuple[list[Bar], str]:
+    """The bars of a panel, and what all of them share that others of the experiment do not."""
+    everything = [(speed, timing) for speed in results.speeds for timing in speed.timings if timing.batch_size == size]
+    shown = everything if len(everything) <= _most_bars() else _fewer(everything)
+    planned = varying([_fields(speed) for speed in results.speeds]) or ["method"]
+    names = varying([_fields(speed) for speed, _ in shown]) or ["method"]
+    shared = describe(_fields(shown[0][0]), [name for name in planned if name not in names])
+    notes = [shared, "passes one after the other" if len(shown) < len(everything) else ""]
+    labels = [_label(shown, one, names) for one in shown]
+    wrapped = [textwrap.fill(label, LABEL_WIDTH) for label in labels]
+    kept = wrapped if _height(wrapped) <= ROOM else labels
+    return [Bar(label, *one) for label, one in zip(kept, shown, strict=True)], ", ".join(filter(None, notes))
 
 
-def _fewer(bars: Sequence[Bar]) -> list[Bar]:
+def _height(labels: Sequence[str]) -> float:
+    """Inches of equally spaced bars whose labels do not touch."""
+    return len(labels) * (BETWEEN + LINE * max(1 + label.count("\n") for label in labels))
+
+
+def _most_bars() -> int:
+    """How many bars of one line each are no taller than a page."""
+    return int(ROOM / (LINE + BETWEEN))
+
+
+def _fields(speed: SpeedRecord) -> Fields:
+    return arm_fields(speed.cell) | {"seed": ""}
+
+
+def _label(shown: Sequence[tuple[SpeedRecord, Timing]], one: tuple[SpeedRecord, Timing], names: Sequence[str]) -> str:
+    """What tells a cost class from the others, and its way of batching where both were timed."""
+    speed, timing = one
+    both = len({other.batched for owner, other in shown if owner is speed}) > 1
+    passes = (", one batched pass" if timing.batched else ", two passes") if both else ""
+    return describe(_fields(speed), names) + passes
+
+
+def _fewer(timed: Sequence[tuple[SpeedRecord, Timing]]) -> list[tuple[SpeedRecord, Timing]]:
     """What fits a page: the passes as runs make them, at the largest number of steps; `speed.csv` has all."""
-    most = max(bar.speed.cell.sampler.steps for bar in bars)
-    return [bar for bar in bars if bar.speed.cell.sampler.steps == most and not bar.timing.batched]
+    most = max(speed.cell.sampler.steps for speed, _ in timed)
+    kept = [(speed, timing) for speed, timing in timed if speed.cell.sampler.steps == most and not timing.batched]
+    return kept[: _most_bars()]
 
 
 def _latency_axes(ax: Axes, results: Results, bars: Sequence[Bar]) -> None:

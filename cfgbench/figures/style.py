@@ -1,20 +1,22 @@
-"""What all figures share: sizes, colours, which arms go into which panel, the scale axis, labels without overlaps."""
+"""What all figures share: sizes, colours, which arms go into which panel, the scale axis, the legend."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-from matplotlib.transforms import Bbox
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, Locator, NullFormatter, NullLocator
 
 from cfgbench.cell import number
 from cfgbench.registry import METHODS
@@ -22,6 +24,8 @@ from cfgbench.tables.results import Arm, Column, Results, describe, drawable, sc
 
 SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a paper, two columns
 WIDTHS = {"single": SINGLE, "double": DOUBLE}
+PAGE = 9.2  # inches: the most that a figure may be tall
+LEGEND_ROW = 0.125  # inches
 MAX_LINES = 8  # in a panel; more arms make more panels
 STYLE: dict[str, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -32,6 +36,7 @@ STYLE: dict[str, object] = {
     "ytick.labelsize": 6,
     "legend.fontsize": 6,
     "legend.frameon": False,
+    "legend.columnspacing": 1.2,
     "lines.linewidth": 1.0,
     "lines.markersize": 3.5,
     "axes.spines.top": False,
@@ -58,15 +63,6 @@ class Look(NamedTuple):
     colour: str
     marker: str
     dash: Dash
-
-
-class Label(NamedTuple):
-    """A text to write beside a point of the data."""
-
-    x: float
-    y: float
-    text: str
-    colour: str
 
 
 @dataclass(frozen=True)
@@ -143,10 +139,14 @@ def numbered_look(index: int) -> Look:
 
 
 def columns_for(panels: int) -> int:
-    """How many panels lie side by side: up to four, else the number that leaves the fewest gaps; two if narrow."""
-    if is_narrow():
-        return min(panels, 2)
-    return panels if panels <= 4 else min((5, 4, 3), key=lambda across: -panels % across)
+    """How many panels lie side by side: all of a few, else the number that leaves the fewest gaps."""
+    few, many = (2, (3, 2)) if is_narrow() else (4, (5, 4, 3))
+    return panels if panels <= few else min(many, key=lambda across: -panels % across)
+
+
+def inches(text: str, points: float) -> float:
+    """How wide a line of text is at a font size."""
+    return _text_width(text) * points
 
 
 def axis_label(column: Column, results: Results, suffix: str = "") -> str:
@@ -182,9 +182,29 @@ def decimal_log(ax: Axes, which: str) -> None:
     """A logarithmic axis with ticks at 1, 2, 5, 10, written as people do."""
     ax.set_yscale("log") if which == "y" else ax.set_xscale("log")
     axis = ax.yaxis if which == "y" else ax.xaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(DecimalLocator())
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+class DecimalLocator(Locator):
+    """Ticks of a logarithmic axis at 1, 2, 5, 10; more or fewer where the range or the room asks for it."""
+
+    MOST = 8
+    MULTIPLES = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+
+    def __call__(self) -> list[float]:
+        low, high = self.axis.get_view_interval() if self.axis else (1.0, 10.0)
+        return self.tick_values(low, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """The densest choice with room for its labels."""
+        room = min(self.MOST, max(2, self.axis.get_tick_space())) if self.axis else self.MOST
+        decades = range(int(np.floor(np.log10(vmin))), int(np.ceil(np.log10(vmax))) + 1)
+        choices = [[m * 10.0**d for d in decades for m in multiples] for multiples in self.MULTIPLES]
+        choices += [[10.0**d for d in decades if d % step == 0] for step in (2, 3, 4)]
+        inside = [[tick for tick in choice if vmin <= tick <= vmax] for choice in choices]
+        return next((ticks for ticks in inside if len(ticks) <= room), inside[-1])
 
 
 def symmetric_log(ax: Axes, values: Sequence[float]) -> None:
@@ -196,45 +216,46 @@ def symmetric_log(ax: Axes, values: Sequence[float]) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
 
 
+def share_limits(axes: Sequence[Axes], which: str = "y") -> None:
+    """The same limits of one axis for all."""
+    limits = [ax.get_ylim() if which == "y" else ax.get_xlim() for ax in axes]
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    for ax in axes:
+        ax.set_ylim(low, high) if which == "y" else ax.set_xlim(low, high)
+
+
 def wide(values: Sequence[float]) -> bool:
     """Whether positive values span more than a factor of ten, so that a logarithmic axis shows more."""
     return len(values) > 0 and min(values) > 0 and max(values) > 10 * min(values)
 
 
-def legend(figure: Figure, chosen: Mapping[str, Look], extra: Sequence[Line2D] = ()) -> None:
-    """One legend above all panels, in as many columns as the width allows at 0.05 inches a character."""
+def legend(figure: Figure, chosen: Mapping[str, Look], extra: Sequence[Artist] = ()) -> None:
+    """One legend above all panels, in as many columns as the width allows; the figure grows by its height."""
     lines = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, label=label)
         for label, look in chosen.items()
     ]
     handles = [*lines, *extra]
-    widest = 0.35 + 0.05 * max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(6, len(handles), int(figure.get_figwidth() / widest)))
+    columns = legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
+    figure.set_figheight(min(PAGE, figure.get_figheight() + LEGEND_ROW * -(-len(handles) // columns)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
-def place_labels(ax: Axes, wanted: Sequence[Label], curves: Sequence[npt.NDArray[np.float64]]) -> None:
-    """Write texts beside their points, in order of importance; one without room is left out.
+def legend_columns(labels: Sequence[str], room: float) -> int:
+    """The most columns, filled one after the other, that are no wider together than the room in inches."""
+    widths = [0.36 + inches(label, 6) for label in labels]
+    for columns in range(min(6, len(labels)), 1, -1):
+        parts = np.array_split(np.array(widths), columns)  # as a legend fills its columns
+        if sum(part.max() for part in parts) <= room - 0.1:
+            return columns
+    return 1
 
-    Call it when the layout is final (`figure.draw_without_rendering()`); `curves` (n, 2) must stay uncovered.
-    """
-    taken = np.concatenate([_dense(ax.transData.transform(curve)) for curve in curves])
-    boxes: list[Bbox] = []
-    for label in wanted:
-        box = next(_free_boxes(ax, label, taken, boxes), None)
-        if box is not None:
-            boxes.append(box)
-            centre = ax.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
-            ax.text(
-                centre[0],
-                centre[1],
-                label.text,
-                fontsize=5.5,
-                color=label.colour,
-                ha="center",
-                va="center",
-                in_layout=False,
-            )
+
+@lru_cache(maxsize=4096)
+def _text_width(text: str) -> float:
+    """Inches at a font size of one point."""
+    width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(size=100), ismath=False)
+    return float(width) / 7200
 
 
 def _facet(arms: Sequence[Arm], split: Sequence[str], rest: Sequence[str]) -> Facet:
@@ -271,28 +292,3 @@ def _with_room(ax: Axes, texts: Mapping[float, str], first: Sequence[float]) -> 
         if scale in texts and all(abs(place[scale] - place[k]) > half[scale] + half[k] for k in kept):
             kept.append(scale)
     return sorted(kept)
-
-
-def _dense(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Points along a polyline in pixels, one every four."""
-    parts = [points[:1]]
-    for a, b in pairwise(points):
-        steps = np.linspace(0, 1, 1 + max(1, int(np.hypot(*(b - a)) / 4)))[1:, None]
-        parts.append(a + (b - a) * steps)
-    return np.concatenate(parts)
-
-
-def _free_boxes(ax: Axes, label: Label, taken: npt.NDArray[np.float64], boxes: Sequence[Bbox]) -> Iterator[Bbox]:
-    """Boxes around a point, nearest first, that cover no line, marker or label, and lie inside the axes."""
-    x, y = ax.transData.transform((label.x, label.y))
-    dot = ax.figure.dpi / 72
-    half_width, half_height = 1.75 * len(label.text) * dot, 3.0 * dot
-    frame = ax.get_window_extent()
-    for distance, angle in ((d, a) for d in (5, 8, 11) for a in np.arange(0, 2 * np.pi, np.pi / 8)):
-        cx = x + np.cos(angle) * (distance * dot + half_width)
-        cy = y + np.sin(angle) * (distance * dot + half_height * 0.5)
-        box = Bbox.from_extents(cx - half_width, cy - half_height, cx + half_width, cy + half_height)
-        near = box.padded(1.5 * dot)
-        inside = bool(np.all(box.min >= frame.min) and np.all(box.max <= frame.max))
-        if inside and near.count_contains(taken) == 0 and near.count_overlaps(boxes) == 0:
-            yield box

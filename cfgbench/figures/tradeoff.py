@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfgbench.figures import style
-from cfgbench.figures.style import NEUTRAL, SINGLE, Facet, Label, Look
+from cfgbench.figures import coincidence, grid, style
+from cfgbench.figures.labels import Label, place_labels
+from cfgbench.figures.style import NEUTRAL, Look
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import seconds_per_image, value, verdict
 from cfgbench.tables.results import Arm, Column, Results, scale_text
@@ -34,22 +35,22 @@ def quality_tradeoff(results: Results) -> Figure | None:
     arms = [arm for arm in results.arms if len(arm.points) > 1]
     if not pairs or not arms:
         return None
-    panels = style.facets(arms, by_axis=False)
-    looks = style.looks(panels)
-    across = 1 if style.is_narrow() and len(panels) <= 2 else len(pairs)
-    down = len(panels) * len(pairs) // across
-    height = 0.5 + (2.9 if down == 1 else 2.6 if across == 1 else 1.8) * down
-    figure = Figure(figsize=(style.width() if len(pairs) > 1 else SINGLE, height), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flat
-    wanted = ((panel, pair) for panel in panels for pair in pairs)
-    places = [(ax, panel, pair) for ax, (panel, pair) in zip(axes, wanted, strict=True)]
-    for ax, panel, pair in places:
-        _tradeoff_axes(ax, results, pair, panel, looks)
-    style.legend(figure, looks, [_unguided_key()])
-    figure.draw_without_rendering()
-    for ax, panel, (x, y) in places:
-        _label_scales(ax, {label: _scores(x, y, arm) for label, arm in panel.lines.items()}, looks)
-    return figure
+    planned = style.facets(arms, by_axis=False)
+    panels, looks = grid.on_a_page(planned, len(pairs), pairs[0][0]), style.looks(planned)
+    made = grid.small_multiples(len(panels), len(pairs), 2.6)
+    drawn: list[tuple[Axes, dict[str, list[Spot]]]] = []
+    for (x, y), axes in zip(pairs, made.axes, strict=True):
+        block = [{label: _scores(x, y, arm) for label, arm in panel.lines.items()} for panel in panels]
+        _tradeoffs(axes, results, (x, y), block, looks)
+        drawn += zip(axes, block, strict=True)
+    grid.set_titles(made, [panel.title for panel in panels])
+    grid.share_labels(made)
+    grid.tell_left_out(made.figure, len(panels), len(planned), f"with the best {pairs[0][0].label}")
+    style.legend(made.figure, looks, [_unguided_key()])
+    made.figure.draw_without_rendering()
+    for ax, curves in drawn:
+        _label_scales(ax, curves, looks)
+    return made.figure
 
 
 def quality_vs_seconds(results: Results) -> Figure | None:
@@ -58,31 +59,29 @@ def quality_vs_seconds(results: Results) -> Figure | None:
     timed = [arm for arm in results.arms if any(seconds_per_image(results, record) for record in arm.records)]
     if column is None or not timed:
         return None
-    panels = style.facets(timed, by_axis=False)
-    looks = style.looks(panels)
-    across = 1 if style.is_narrow() else min(3, style.columns_for(len(panels)))
-    down = -(-len(panels) // across)
-    size = (style.width() if across > 1 else min(style.width(), SINGLE * 1.3), 0.7 + 2.1 * down)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for i, ax in enumerate(axes.flat):
-        ax.set_visible(i < len(panels))
-        ax.tick_params(labelbottom=True)
+    planned = style.facets(timed, by_axis=False)
+    panels, looks = grid.on_a_page(planned, 1, column), style.looks(planned)
+    made = grid.small_multiples(len(panels), 1, 2.3)
     curves = [{label: _times(results, column, arm) for label, arm in panel.lines.items()} for panel in panels]
-    for ax, panel, lines in zip(axes.flat, panels, curves, strict=False):
-        _time_axes(ax, results, column, lines, looks)
-        ax.set_title(panel.title)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(style.axis_label(column, results))
-    style.legend(figure, looks, [_unguided_key()])
-    figure.draw_without_rendering()
-    for ax, lines in zip(axes.flat, curves, strict=False):
+    _time_axes(made.axes[0], results, column, curves, looks)
+    grid.set_titles(made, [panel.title for panel in panels])
+    grid.share_labels(made)
+    grid.tell_left_out(made.figure, len(panels), len(planned), f"with the best {column.label}")
+    style.legend(made.figure, looks, [_unguided_key(), *_best_key()])
+    made.figure.draw_without_rendering()
+    for ax, lines in zip(made.axes[0], curves, strict=True):
         _label_best(ax, lines, looks)
-    return figure
+    return made.figure
 
 
 def _unguided_key() -> Line2D:
     return Line2D([], [], color=NEUTRAL, marker="*", ms=8, linestyle="", label="unguided")
+
+
+def _best_key() -> list[Line2D]:
+    best = Line2D([], [], color=NEUTRAL, marker="o", ms=5, linestyle="", label="best of its curve, with its scale")
+    other = Line2D([], [], color=NEUTRAL, marker="o", ms=2.5, alpha=0.35, linestyle="", label="its other scales")
+    return [best, other]
 
 
 def _scores(x: Column, y: Column, arm: Arm) -> list[Spot]:
@@ -112,27 +111,52 @@ def _xy(spots: Sequence[Spot]) -> npt.NDArray[np.float64]:
     return np.array([(spot.x, spot.y.value) for spot in spots]).reshape(-1, 2)
 
 
-def _tradeoff_axes(
-    ax: Axes, results: Results, pair: tuple[Column, Column], panel: Facet, looks: Mapping[str, Look]
+def _tradeoffs(
+    axes: Sequence[Axes],
+    results: Results,
+    pair: tuple[Column, Column],
+    block: Sequence[Mapping[str, list[Spot]]],
+    looks: Mapping[str, Look],
 ) -> None:
+    """A panel for each of some sets of curves, with the same axes."""
     x, y = pair
-    everything: list[Spot] = []
-    for label, arm in panel.lines.items():
-        look, spots = looks[label], _scores(x, y, arm)
-        ax.plot(*_xy(spots).T, color=look.colour, marker=look.marker, linestyle=look.dash, markeredgewidth=0, zorder=2)
-        everything += spots
-    _stars(ax, everything)
-    if x.entry.lower_is_better and style.wide([spot.x for spot in everything]):
-        style.decimal_log(ax, "x")
-    ax.set_xlabel(style.axis_label(x, results))
-    ax.set_ylabel(style.axis_label(y, results))
-    ax.set_title(panel.title)
+    values = [spot.x for curves in block for spots in curves.values() for spot in spots]
+    for ax, curves in zip(axes, block, strict=True):
+        beside = coincidence.places({label: _xy(spots) for label, spots in curves.items()})
+        for label, spots in curves.items():
+            look = looks[label]
+            (line,) = ax.plot(
+                *_xy(spots).T, color=look.colour, marker=look.marker, linestyle=look.dash, mew=0, zorder=2
+            )
+            coincidence.interleave(line, beside[label])
+        _stars(ax, curves, looks)
+        if x.entry.lower_is_better and style.wide(values):
+            style.decimal_log(ax, "x")
+        ax.margins(0.08)  # for the labels of the outermost points
+        ax.set_xlabel(style.axis_label(x, results))
+        ax.set_ylabel(style.axis_label(y, results))
+    style.share_limits(axes)
+    style.share_limits(axes, "x")
 
 
-def _stars(ax: Axes, spots: Sequence[Spot]) -> None:
-    for spot in spots:
-        if spot.unguided:
-            ax.plot(spot.x, spot.y.value, "*", ms=8, color=NEUTRAL, mec="white", mew=0.4, zorder=4)
+def _stars(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
+    """The unguided cells, in the colour of their curve if they belong to one alone."""
+    colours: dict[tuple[float, float], set[str]] = {}
+    for label, spots in curves.items():
+        for spot in spots:
+            if spot.unguided:
+                colours.setdefault((spot.x, spot.y.value), set()).add(looks[label].colour)
+    for point, found in colours.items():
+        ax.plot(
+            *point,
+            "*",
+            ms=8,
+            color=found.pop() if len(found) == 1 else NEUTRAL,
+            mec="white",
+            mew=0.4,
+            zorder=4,
+            clip_on=False,
+        )
 
 
 def _label_scales(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
@@ -143,26 +167,39 @@ def _label_scales(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str
             rank = 0 if spot.best else 1 if i in (0, len(spots) - 1) else 2
             ranked.append((rank, Label(spot.x, spot.y.value, scale_text(spot.scale), looks[label].colour)))
     ordered = [label for _, label in sorted(ranked, key=lambda item: item[0])]
-    style.place_labels(ax, ordered, [_xy(spots) for spots in curves.values() if spots])
+    place_labels(ax, ordered, [_xy(spots) for spots in curves.values() if spots])
 
 
 def _time_axes(
-    ax: Axes, results: Results, column: Column, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]
+    axes: Sequence[Axes],
+    results: Results,
+    column: Column,
+    block: Sequence[Mapping[str, list[Spot]]],
+    looks: Mapping[str, Look],
 ) -> None:
-    everything = [spot for spots in curves.values() for spot in spots]
+    """A panel for each of some sets of curves, with the same axes."""
+    everything = [spot for curves in block for spots in curves.values() for spot in spots]
+    sizes = sorted({found[1] for record in results.done if (found := seconds_per_image(results, record)) is not None})
+    for ax, curves in zip(axes, block, strict=True):
+        _times_of(ax, curves, looks)
+        if column.entry.lower_is_better and style.wide([spot.y.value for spot in everything]):
+            style.decimal_log(ax, "y")
+        if style.wide([spot.x for spot in everything]):
+            style.decimal_log(ax, "x")
+        ax.set_xlabel(f"ms per image, batch {', '.join(map(str, sizes))}")
+        ax.set_ylabel(style.axis_label(column, results))
+    style.share_limits(axes)
+    style.share_limits(axes, "x")
+
+
+def _times_of(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
+    _stars(ax, curves, looks)
     for label, spots in curves.items():
         look = looks[label]
         ax.plot(*_xy(spots).T, look.marker, color=look.colour, alpha=0.35, ms=2.5, markeredgewidth=0)
         for x, y in ((spot.x, spot.y) for spot in spots if spot.best):
             bars = None if y.interval is None else np.abs(np.array(y.interval) - y.value)[:, None]
-            ax.errorbar(x, y.value, bars, color=look.colour, marker=look.marker, ms=5, elinewidth=0.9, capsize=2)
-    _stars(ax, everything)
-    if column.entry.lower_is_better and style.wide([spot.y.value for spot in everything]):
-        style.decimal_log(ax, "y")
-    if style.wide([spot.x for spot in everything]):
-        style.decimal_log(ax, "x")
-    sizes = sorted({found[1] for record in results.done if (found := seconds_per_image(results, record)) is not None})
-    ax.set_xlabel(f"ms per image, batch {', '.join(map(str, sizes))}")
+            ax.errorbar(x, y.value, bars, color=look.colour, marker=look.marker, ms=4, elinewidth=0.9, capsize=2)
 
 
 def _label_best(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]) -> None:
@@ -170,8 +207,8 @@ def _label_best(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, 
     obstacles: list[npt.NDArray[np.float64]] = []
     for label, spots in curves.items():
         obstacles += [_xy([spot]) for spot in spots]
-        for spot in (spot for spot in spots if spot.best):
+        for spot in (spot for spot in spots if spot.best and len(spots) > 1):
             obstacles += [np.array([(spot.x, end) for end in spot.y.interval])] if spot.y.interval else []
-            wanted.append(Label(spot.x, spot.y.value, f"best {scale_text(spot.scale)}", looks[label].colour))
+            wanted.append(Label(spot.x, spot.y.value, scale_text(spot.scale), looks[label].colour))
     if obstacles:
-        style.place_labels(ax, wanted, obstacles)
+        place_labels(ax, wanted, obstacles)

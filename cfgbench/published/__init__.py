@@ -66,7 +66,7 @@ def relative(points: tuple[tuple[float, float], ...], axis: str) -> list[tuple[f
 
 
 def _gain(row: dict[str, str]) -> Gain:
-    source = f"{row['reported_in'].split(' (')[0]}, {row['locator'].lower()}"
+    source = f"{row['source'].split(' (')[0]}, {row['locator'].lower()}"
     return Gain(
         row["method"], source, float(row["baseline_fid"]), float(row["method_fid"]), row["baseline_tuned"] == "yes"
     )

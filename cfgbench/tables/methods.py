@@ -228,7 +228,8 @@ def _texts(results: Results, row: Comparison, rows: Sequence[Comparison], names:
     first, *rest = (Text(with_error(gap) if gap else "") for gap in gaps)
     p = Text("" if row.p_holm is None else f"{row.p_holm:.2g}")
     ratio = None if several else _seconds_ratio(results, tuned)
-    cost = (Text(f"{tuned.record.nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
+    nfe = tuned.record.nfe  # not known of samples that were made elsewhere
+    cost = (Text("" if nfe is None else f"{nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
     return (Text(model), Text(method_label(tuned)), *setting, fid, first, p, *rest, *cost)
 
 

@@ -126,7 +126,7 @@ function plain(text) {
 // An axis over the scales of some arms, with as many labels as have room, `first` before others.
 function scaleAxis(arms, width, first, title) {
   const at = new Map(arms.flatMap((arm) => arm.scales.map((scale, i) => [scale, arm.places[i]])));
-  const ordered = [...at.keys()].sort((a, b) => a - b);
+  const ordered = [...at.keys()].sort((a, b) => at.get(a) - at.get(b));
   const [low, high] = [at.get(ordered[0]), at.get(ordered.at(-1))];
   const margin = 0.05 * (high - low) || 0.1;
   const pixels = (scale) => ((at.get(scale) - low) / (high - low + 2 * margin)) * (width - 70);

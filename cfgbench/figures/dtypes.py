@@ -1,0 +1,113 @@
+"""What half precision changes: differences between curves that lie on one another wherever it does not matter."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cfgbench.figures import coincidence, grid, style
+from cfgbench.figures.coincidence import Place
+from cfgbench.figures.curves import ROW, scores_of
+from cfgbench.figures.style import NEUTRAL, Look
+from cfgbench.registry import DTYPES
+from cfgbench.statistics import Estimate
+from cfgbench.tables.compare import difference
+from cfgbench.tables.results import Arm, Column, Fields, Results, describe, varying
+
+FORMATS = ("dtype", "state_dtype")  # what this figure compares
+PRECISE_FIRST = ("fp64", *(name for name in DTYPES if name != "fp64"))
+
+
+class Group(NamedTuple):
+    """Arms that differ in their number formats only: the most precise, and the others by label."""
+
+    title: str
+    reference: Arm
+    others: Mapping[str, Arm]
+
+
+def dtype_effect(results: Results) -> Figure | None:
+    """Paired differences to the most precise dtype at each scale, with 95 % intervals: what half precision changes."""
+    columns, planned = scores_of(results), _groups(results)
+    if not planned or not columns:
+        return None
+    groups = [planned[i] for i in grid.fitting([0.0] * len(planned), len(columns))]
+    looks = _looks(results, planned)
+    made = grid.small_multiples(len(groups), len(columns), ROW)
+    for column, axes in zip(columns, made.axes, strict=True):
+        for ax, group in zip(axes, groups, strict=True):
+            _panel(ax, column, group, looks)
+            ax.set_ylabel(style.axis_label(column, results, f" \N{MINUS SIGN} {_format(group.reference.fields)}"))
+        style.share_limits(axes)
+    grid.set_titles(made, [group.title for group in groups])
+    grid.share_labels(made)
+    grid.tell_left_out(made.figure, len(groups), len(planned), "that come first")
+    shown = Line2D([], [], color=NEUTRAL, marker="o", linestyle="", label="filled: the interval excludes zero")
+    style.legend(made.figure, looks, [shown])
+    return made.figure
+
+
+def _groups(results: Results) -> list[Group]:
+    """Arms with more than one scale, together where they differ in number formats only; none of one format."""
+    found: dict[tuple[tuple[str, str], ...], list[Arm]] = {}
+    for arm in results.arms:
+        if len(arm.points) > 1:
+            found.setdefault(tuple((k, v) for k, v in arm.fields.items() if k not in FORMATS), []).append(arm)
+    kept = {key: arms for key, arms in found.items() if len(arms) > 1}
+    names = varying([dict(key) for key in kept])
+    return [_group(describe(dict(key), names), arms) for key, arms in kept.items()]
+
+
+def _group(title: str, arms: Sequence[Arm]) -> Group:
+    reference = min(arms, key=_coarseness)
+    return Group(title, reference, {_format(arm.fields): arm for arm in arms if arm is not reference})
+
+
+def _looks(results: Results, groups: Sequence[Group]) -> dict[str, Look]:
+    """A look for every format: that of its curve in the other figures where these tell formats apart."""
+    panels = style.facets([arm for arm in results.arms if len(arm.points) > 1], by_axis=True)
+    known = style.looks(panels)
+    elsewhere = {id(arm): known[label] for panel in panels for label, arm in panel.lines.items()}
+    firsts: dict[str, Arm] = {}
+    for label, arm in (item for group in groups for item in group.others.items()):
+        firsts.setdefault(label, arm)
+    found = {label: elsewhere[id(arm)] for label, arm in firsts.items()}
+    if len(set(found.values())) == len(found):
+        return found
+    return {label: style.numbered_look(1 + i) for i, label in enumerate(found)}
+
+
+def _coarseness(arm: Arm) -> tuple[int, bool]:
+    return PRECISE_FIRST.index(arm.fields["dtype"]), arm.fields.get("state_dtype", "default") != "default"
+
+
+def _format(fields: Fields) -> str:
+    """`bf16`, or `bf16, state bf16` where the sampler's state is not kept as usual."""
+    state = fields.get("state_dtype", "default")
+    return fields["dtype"] if state == "default" else f"{fields['dtype']}, state {state}"
+
+
+def _panel(ax: Axes, column: Column, group: Group, looks: Mapping[str, Look]) -> None:
+    reference = {point.scale: point.record for point in group.reference.points}
+    ax.axhline(0, color=NEUTRAL, linewidth=0.6, zorder=1)
+    for i, (label, arm) in enumerate(group.others.items()):
+        pairs = [
+            (scale, difference(column, record, reference[scale])) for scale, record in arm.points if scale in reference
+        ]
+        gaps = [(scale, gap) for scale, gap in pairs if gap is not None]
+        _gaps(ax, gaps, looks[label], Place(i, len(group.others)).aside)
+    style.scale_axis(ax, sorted(reference), group.reference.axis, [], with_w=not group.title)
+
+
+def _gaps(ax: Axes, gaps: Sequence[tuple[float, Estimate]], look: Look, aside: float) -> None:
+    """Points with intervals, joined by a thin line, filled where the interval excludes zero."""
+    for scale, gap in gaps:
+        low, high = gap.interval or (gap.value, gap.value)
+        fill = look.colour if gap.interval is not None and not low <= 0 <= high else "white"
+        bars = ax.vlines(scale, low, high, color=look.colour, linewidth=0.8, zorder=2)
+        point = ax.plot(scale, gap.value, look.marker, color=look.colour, mfc=fill, mew=0.8, zorder=3)
+        coincidence.set_aside(ax, [bars, *point], aside)
+    line = ax.plot([scale for scale, _ in gaps], [gap.value for _, gap in gaps], color=look.colour, linewidth=0.4)
+    coincidence.set_aside(ax, line, aside)
