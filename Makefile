@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXPERIMENTS := digits baselines samplers precision gaussians
+EXPERIMENTS := digits baselines samplers precision gaussians p_uncond interval interval_grid steps_x_scale methods_tuning methods
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check train figures paper results clean
 
@@ -33,9 +33,11 @@ train: setup  ## train the digits networks anew, into the package (about eight m
 results: setup  ## run the published experiments; what is finished is kept
 	for name in $(EXPERIMENTS); do $(BIN)/cfgbench run experiments/$$name.yaml || exit; done
 	$(BIN)/cfgbench costs
+	$(BIN)/cfgbench claims --measure
 
 figures: setup  ## rebuild tables and figures of the published experiments from their records
 	for name in $(EXPERIMENTS); do $(BIN)/cfgbench report results/$$name || exit; done
+	$(BIN)/cfgbench claims
 
 paper: setup  ## figures and LaTeX tables of the published experiments, into results/paper
 	for name in $(EXPERIMENTS); do $(BIN)/cfgbench figures results/$$name --published || exit; done

@@ -124,7 +124,7 @@ def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
 
 READING = (
     *("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report"),
-    *("cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write"),
+    *("cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write", "cfgbench.claims"),
 )
 RUNNING = ("runner", "worker", "pool", "scoring", "sampling", "profiling", "guidance", "models", "plan", "encoders")
 
