@@ -7,15 +7,17 @@ of a block then do not depend on the number of cores.
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
-from cfgbench import gallery, guidance, health, noise, precision, sampling, scoring
+from cfgbench import gallery, guidance, health, precision, sampling, scoring
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.encoders import Encoded
-from cfgbench.models import Model
+from cfgbench.models import Configurable, Model, Prompted
 from cfgbench.plan import Task
+from cfgbench.prompts import Prompts
 from cfgbench.registry import ENCODERS, MODELS, resolve
 from cfgbench.store import Store
 
@@ -46,40 +48,49 @@ def score_cell(task: Task, folder: Path, device: str) -> bool:
     return scoring.score(task, store, device) is not None
 
 
-def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) -> sampling.Batch:
-    """The batch of a cell for these labels (n,), its model loaded."""
+def prepare(
+    cell: Cell, labels: np.ndarray, device: str, batched: bool = False, prompts: Prompts | None = None
+) -> sampling.Batch:
+    """The batch of a cell for these labels (n,), or these prompts, its model loaded."""
     model = load_model(cell.model, cell.dtype, device)
     dtype = precision.TORCH[cell.dtype]
     default_state = torch.float64 if dtype == torch.float64 else torch.float32
     state = precision.TORCH[cell.sampler.state_dtype] if cell.sampler.state_dtype else default_state
     labels_tensor = torch.from_numpy(labels).to(device)
-    return sampling.Batch(model, cell.sampler, model.conditions(labels), labels_tensor, dtype, state, batched)
+    conditions = model.conditions(labels) if prompts is None else cast(Prompted, model).text_conditions(prompts)
+    return sampling.Batch(model, cell.sampler, conditions, labels_tensor, dtype, state, batched)
 
 
 def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
-    """A model in a dtype, loaded once; the last two stay in memory."""
-    return _load(reference.name, canonical_json(reference.parameters), dtype, device)
+    """A model in a dtype, loaded once whatever its settings; the last two stay in memory."""
+    schema = MODELS[reference.name].parameters
+    settings = {name: value for name, value in reference.parameters.items() if schema[name].setting}
+    rest = {name: value for name, value in reference.arguments.items() if name not in settings}
+    model = _load(reference.name, canonical_json(rest), dtype, device)
+    return cast(Configurable, model).configured(**settings) if settings else model
 
 
 @lru_cache(maxsize=2)
 def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
-    model: Model = resolve(MODELS[name].target)(**json.loads(parameters), device=device)
-    precision.apply(model.networks, dtype)
+    entry = MODELS[name]
+    loaded_as = {"dtype": precision.TORCH[dtype]} if entry.prompted else {}  # in fp32 first they might not fit
+    model: Model = resolve(entry.target)(**json.loads(parameters), device=device, **loaded_as)
+    precision.apply(model.networks, dtype, getattr(model, "full_precision", ()))
     return model
 
 
 def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np.ndarray]:
     cell = task.cell
-    labels = noise.labels(indices, task.num_classes)
-    batch = prepare(cell, labels, device)
+    labels = task.labels(indices)
+    prompts = task.batch_prompts(indices, folder)
+    batch = prepare(cell, labels, device, prompts=prompts)
     with precision.switches(cell.dtype):
         latents, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
         samples = batch.model.decode(latents)
     if indices.start == 0:
         gallery.write(Store(folder), cell.id, samples)
-    encoded = _encode(task, samples, labels)
     return {
-        **{name: value for name, value in encoded._asdict().items() if value is not None},
+        **_encode(task, samples, labels if prompts is None else np.array(prompts.texts)),
         **gallery.plane(samples),
         **health.examine(latents.float().cpu().numpy(), samples),
         "labels": labels,
@@ -89,6 +100,9 @@ def _draw(task: Task, indices: range, folder: Path, device: str) -> dict[str, np
     }
 
 
-def _encode(task: Task, samples: np.ndarray, labels: np.ndarray) -> Encoded:
-    encoded: Encoded = resolve(ENCODERS[task.encoder].target)(samples, labels, task.cell.model.parameters)
-    return encoded
+def _encode(task: Task, samples: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
+    """What metrics read of samples, given the class number or prompt (n,) of each; nothing without an encoder."""
+    if task.encoder is None:
+        return {}
+    encoded: Encoded = resolve(ENCODERS[task.encoder].target)(samples, asked, task.cell.model.parameters)
+    return {name: value for name, value in encoded._asdict().items() if value is not None}

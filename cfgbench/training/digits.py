@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cfgbench import digits_data as digits
+from cfgbench import pixels
 from cfgbench.digits_encoders import create_clip
 from cfgbench.models.digits_networks import DiffusionNet, FeatureNet, NoisyClassifier
 from cfgbench.training import card, digits_losses
@@ -139,7 +140,7 @@ def _tensors(data: digits.Digits) -> tuple[Tensor, Tensor]:
 
 
 def _quantised(images: Tensor) -> Tensor:
-    return torch.from_numpy(digits.from_uint8(digits.to_uint8(images.numpy())))
+    return torch.from_numpy(pixels.from_uint8(pixels.to_uint8(images.numpy())))
 
 
 def _diffusion_recipe(p_uncond: float, steps: int, seed: int, attention: bool = False) -> Recipe:
