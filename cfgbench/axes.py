@@ -63,6 +63,9 @@ def parameters(raw: Mapping[str, Any], schema: Mapping[str, Parameter], place: s
         checked = check(value, schema[key], inside(place, f".{key}"))
         if checked != schema[key].default:
             result[key] = checked
+    for key, parameter in schema.items():
+        if parameter.required and key not in result:
+            raise InputError(f"{place} lacks {key!r}: {parameter.doc}")
     return result
 
 
@@ -190,8 +193,8 @@ def _check_bool(value: Any, parameter: Parameter, place: str) -> bool:
 
 def _check_str(value: Any, parameter: Parameter, place: str) -> str:
     if not isinstance(value, str):
-        names = ", ".join(map(str, parameter.choices or ()))
-        raise InputError(f"{place} = {shown(value)}; needs a name, one of: {names}")
+        allowed = f"a name, one of: {', '.join(map(str, parameter.choices))}" if parameter.choices else "text"
+        raise InputError(f"{place} = {shown(value)}; needs {allowed}")
     return value
 
 

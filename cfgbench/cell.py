@@ -26,12 +26,19 @@ class ModelRef(_Frozen):
     name: str
     parameters: dict[str, Value] = {}
     digest: str | None = None
+    location: dict[str, str] = {}  # where the files are that the digest is of: path, revision, variant; in no id
 
     @property
     def label(self) -> str:
-        """`digits` or `digits(p_uncond=0.5)`: what tables and figures show."""
-        inside = ", ".join(f"{key}={number(value)}" for key, value in sorted(self.parameters.items()))
-        return f"{self.name}({inside})" if inside else self.name
+        """`digits`, `digits(p_uncond=0.5)` or `sdxl(sdxl-base, height=512)`: what tables and figures show."""
+        where = [value.rstrip("/").rsplit("/", maxsplit=1)[-1] for _, value in sorted(self.location.items())]
+        given = [f"{key}={number(value)}" for key, value in sorted(self.parameters.items())]
+        return f"{self.name}({', '.join([*where, *given])})" if where or given else self.name
+
+    @property
+    def arguments(self) -> dict[str, Value]:
+        """Everything that its functions in the registry take."""
+        return {**self.parameters, **self.location}
 
 
 class Guidance(_Frozen):
@@ -60,11 +67,12 @@ class Cell(_Frozen):
     one_pass: bool = False
     dtype: str = "fp32"
     seed: int = 0
+    prompts: str | None = None  # digest of the prompt set; sample i has prompt i mod its length
 
     @cached_property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        return digest(self.model_dump(exclude_defaults=True))
+        return digest(self.model_dump(exclude_defaults=True, exclude={"model": {"location"}}))
 
     @property
     def scale(self) -> float | None:
@@ -85,8 +93,8 @@ class Cell(_Frozen):
 
     @cached_property
     def cost_class(self) -> str:
-        """Id of what determines speed: the cell without its seed and without the value of the scale."""
-        body = self.model_dump(exclude_defaults=True, exclude={"seed"})
+        """Id of what determines speed: the cell without its seed, its prompts and the value of the scale."""
+        body = self.model_dump(exclude_defaults=True, exclude={"seed": True, "prompts": True, "model": {"location"}})
         scale = METHODS[self.guidance.method].scale
         if scale is not None:
             body["guidance"]["parameters"].pop(scale, None)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cfgbench.pixels import to_uint8
+
 CLASSES = 10
 NULL_LABEL = 10  # the label that stands for "no class" in classifier-free guidance
 IMAGE_SHAPE = (1, 8, 8)
@@ -52,21 +54,6 @@ def train_half() -> Digits:
 def held_out_half() -> Digits:
     """Half B, the 899 digits no guiding network has seen."""
     return _subset(split_indices()[1])
-
-
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Images in [-1, 1] as uint8: clamped, then rounded; NaN becomes 0 (samples are checked before they get here).
-
-    The only quantisation of the testbed: references and samples both pass it before any encoder sees them.
-    """
-    levels = np.rint((np.clip(images, -1, 1) + 1) * 127.5)
-    quantised: np.ndarray = np.nan_to_num(levels).astype(np.uint8)
-    return quantised
-
-
-def from_uint8(images: np.ndarray) -> np.ndarray:
-    """uint8 images as float32 in [-1, 1], what the encoders read."""
-    return images.astype(np.float32) / np.float32(127.5) - 1
 
 
 def cosine_alphas_cumprod(timesteps: int) -> np.ndarray:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfgbench.digits_captions import NUMERALS, SCORED_TEMPLATE, tokenize
-from cfgbench.digits_data import CLIP, FEATURES, WEIGHTS, from_uint8, require_weights, weight_path
+from cfgbench.digits_data import CLIP, FEATURES, WEIGHTS, require_weights, weight_path
 from cfgbench.models.digits_networks import FeatureNet
+from cfgbench.pixels import from_uint8
 
 CLIP_CONFIG = WEIGHTS / "digits-clip.json"
 CHUNK = 1000  # images per pass, to bound memory

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 
@@ -21,6 +22,9 @@ class Parameter:
     choices: tuple[object, ...] | None = None
     optional: bool = False  # null is allowed
     doc: str = ""
+    required: bool = False  # of a model: there is no default
+    location: bool = False  # of a model: says where its files are; not part of a cell's id, the files' digest is
+    setting: bool = False  # of a model: changed without loading it again, and an axis of a sweep like any other
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Sampler:
 
     target: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    flow: str | None = None  # the class for flow models; None where there is none
     evaluations: str = "n"  # len(timesteps) for n steps: n | 2n-1 | n+1
     stochastic: bool = False
     eta: bool = False  # step() takes eta
@@ -67,14 +72,17 @@ class Model:
     num_classes: str | int  # a number, or the target of a function of the parameters
     files: str | None  # target of a function of the parameters: network -> weight file, hashed into a cell's id
     noise_levels: str | None  # target of a torch-free function of the parameters: sigma per timestep, increasing
-    encoder: str
-    reference: str
+    encoder: str | None  # None: no scores but those of an encoder that the experiment names
+    reference: str | None
     dtypes: tuple[str, ...]
     networks: tuple[str, ...] = ("main",)
     capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (latents with height and width)
     switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
     replicate: str | None = None  # the parameter that says which of several equally trained networks
     family: str = "diffusion"  # or one_pass: no sampler, no noise levels
+    prompted: bool = False  # draws what prompts say, not classes; `num_classes` is then without meaning
+    flow: bool = False  # predicts the velocity of a flow: only samplers with a form for that
+    notes: str | None = None  # target of a function of the parameters: sentences on what they stand for
     digest: str | None = None
 
 
@@ -86,6 +94,7 @@ class Metric:
     label: str
     lower_is_better: bool
     needs: str = "features"  # features | log_probs | clip_scores
+    classes: bool = False  # asks for the class of each sample, which prompts are not
     reference: bool = True  # compared with a reference set
     headline: str = "value"  # value | bias_corrected
     interval: bool = True  # False where the jackknife does not cover: shown without an error bar
@@ -98,7 +107,7 @@ class Metric:
 class Encoder:
     """Turns samples into what metrics read."""
 
-    target: str
+    target: str  # (samples, class numbers or prompts (n,), model parameters) -> cfgbench.encoders.Encoded
     provides: tuple[str, ...]
     files: str | None  # target of a function () -> {what it provides: weight file}
     images: tuple[int, int | None, int | None] | None = None  # channels, height, width it reads; None is any
@@ -115,6 +124,6 @@ class ReferenceSet:
 
 
 def resolve(target: str) -> Callable[..., Any]:
-    """The object that `module:attribute` names."""
+    """The object that `module:attribute` or `module:object.attribute` names."""
     module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    return attrgetter(attribute)(import_module(module))  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cfgbench import plugins
 from cfgbench.errors import InputError, shown, unknown
+from cfgbench.prompts import PromptSource
 from cfgbench.registry import METRICS
 
 OURS = {"source", "overrides"}  # fields of an Experiment that its file does not have
@@ -47,11 +48,17 @@ class Experiment(BaseModel):
     metrics: tuple[str, ...] = Field(default=tuple(METRICS), min_length=1)
     reference: str | None = None
     encoder: str | None = None
+    prompts: PromptSource | None = None
     common: dict[str, Any] = {}
     sweeps: tuple[dict[str, Any], ...] = Field(min_length=1)
     profile: Profile | None = Profile()
     source: str = Field(default="", exclude=True)  # the file, for messages
     overrides: tuple[str, ...] = Field(default=(), exclude=True)  # as given, already applied
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _file_alone(cls, prompts: object) -> object:
+        return {"file": prompts} if isinstance(prompts, str) else prompts
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -148,8 +155,9 @@ def _sentence(error: ValidationError, source: str) -> InputError:
     problem = error.errors()[0]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
     if problem["type"] == "extra_forbidden":
-        fields = Profile.model_fields if place.startswith("profile.") else Experiment.model_fields
-        return unknown("field", place.rsplit(".", 1)[-1], source, set(fields) - OURS)
+        parent, _, name = place.rpartition(".")
+        inner: dict[str, type[BaseModel]] = {"profile": Profile, "prompts": PromptSource}
+        return unknown("field", name, source, set(inner.get(parent, Experiment).model_fields) - OURS)
     if problem["type"] == "missing":
         return InputError(f"{source} lacks the field {place!r}")
     message = problem["msg"].removeprefix("Value error, ")

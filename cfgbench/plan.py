@@ -4,37 +4,31 @@ Settings that amount to a cheaper method become that method (s = 1 is `unguided`
 curve shares one unguided cell and a scale that is off costs one pass.
 """
 
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cfgbench import axes, machine
+from cfgbench import axes, machine, noise, prompts
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, digest
+from cfgbench.entries import Parameter
 from cfgbench.errors import InputError, unknown
 from cfgbench.experiment import Experiment
-from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SAMPLERS, Metric, resolve
+from cfgbench.prompts import Prompts, PromptSet
+from cfgbench.registry import ENCODERS, METHODS, MODELS, SAMPLERS, resolve
+from cfgbench.score_requests import ScoreRequest, requests
+from cfgbench.weight_files import file_digest, weight_files
 
 NUM_GROUPS = 20  # statistical groups of the delete-group jackknife
 BLOCK = 100  # samples in a storage block, rounded to whole rounds of labels
+PROMPT_BLOCK = NUM_GROUPS  # of images, which are expensive
+ENCODINGS = "encodings"  # of prompts, in a results folder
 MAX_CELLS = 100_000
 SAMPLING = {"sampler", "steps", "eta", "state_dtype"}  # axes that a generator of one pass has no use for
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """One score to compute: a column of `results.csv` and the identity that says what it is."""
-
-    column: str  # fid, fid_train, ...
-    metric: str
-    half: str | None  # of the reference set
-    identity: dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -43,16 +37,17 @@ class Task:
 
     cell: Cell
     num_samples: int
-    num_classes: int
+    num_classes: int  # samples in a row that share a statistical group: a round of labels
     batch_size: int
-    encoder: str
-    reference: str
+    encoder: str | None
+    reference: str | None
     scores: tuple[ScoreRequest, ...]
+    prompts: PromptSet | None = None
 
     @property
     def block_size(self) -> int:
-        """Samples per storage block: about 100, a whole number of label rounds."""
-        return max(1, BLOCK // self.num_classes) * self.num_classes
+        """Samples per storage block: about 100, a whole number of label rounds; 20 images of prompts."""
+        return PROMPT_BLOCK if self.prompts else max(1, BLOCK // self.num_classes) * self.num_classes
 
     @property
     def starts(self) -> range:
@@ -62,11 +57,23 @@ class Task:
     @property
     def origin(self) -> str:
         """Names what a block's content depends on beside its cell and its first sample."""
-        files = ENCODERS[self.encoder].files
+        entry = ENCODERS[self.encoder] if self.encoder else None
+        files = entry.files if entry else None
         weights = {name: file_digest(file) for name, file in resolve(files)().items()} if files else {}
-        source = ENCODERS[self.encoder].digest
-        weights |= {"source": source} if source is not None else {}
+        weights |= {"source": entry.digest} if entry and entry.digest is not None else {}
         return digest([self.block_size, self.batch_size, self.encoder, weights])
+
+    def labels(self, indices: Sequence[int]) -> np.ndarray:
+        """Number of the class or prompt of samples (n,)."""
+        return noise.labels(indices, len(self.prompts) if self.prompts else self.num_classes)
+
+    def batch_prompts(self, indices: Sequence[int], folder: Path) -> Prompts | None:
+        """The prompts of samples, their encodings kept in a results folder; None where there are none."""
+        if self.prompts is None:
+            return None
+        texts = self.prompts.texts
+        batch = tuple(texts[number] for number in self.labels(indices))
+        return Prompts(batch, texts[: self.num_samples], folder / ENCODINGS)
 
     @property
     def digest(self) -> str:
@@ -95,6 +102,8 @@ def plan(experiment: Experiment) -> Plan:
     ordered = sorted(cells.values(), key=lambda cell: models.index(cell.model.label))
     tasks = tuple(_task(experiment, cell) for cell in ordered)
     _check_columns(tasks, experiment.source)
+    if experiment.prompts is not None:
+        notes.append(_prompt_note(tasks, experiment))
     return Plan(experiment, tasks, tuple(dict.fromkeys(notes)))
 
 
@@ -122,12 +131,32 @@ def _grid(experiment: Experiment, index: int, sweep: Mapping[str, Any], notes: l
     for key in ("model",) if one_pass else ("model", "sampler", "steps"):
         if key not in merged:
             raise InputError(f"sweeps[{index}] in {experiment.source} lacks {key!r}, and common has none")
-    names = set(axes.AXES).union(*(METHODS[method].parameters for method in methods))
+    names = {*axes.AXES, *_settings(merged, where)}.union(*(METHODS[method].parameters for method in methods))
     for key in merged:
         if key not in names:
             raise unknown(f"axis of method {'/'.join(methods)}", key, where[key], names)
     for method in methods:
-        yield from _method_grid(method, merged, where, notes)
+        for cell in _method_grid(method, merged, where, notes):
+            yield _prompted(cell, experiment)
+
+
+def _settings(merged: Mapping[str, Any], where: Mapping[str, str]) -> dict[str, Parameter]:
+    """The settings of a sweep's models, which are axes like any other."""
+    models = axes.expand(merged["model"], axes.AXES["model"], where["model"])
+    schemas = [MODELS[model["name"]].parameters for model in models]
+    return {name: parameter for schema in schemas for name, parameter in schema.items() if parameter.setting}
+
+
+def _prompted(cell: Cell, experiment: Experiment) -> Cell:
+    """The cell with the digest of its prompts; InputError where a model needs some and there are none."""
+    if not MODELS[cell.model.name].prompted:
+        return cell
+    if experiment.prompts is None:
+        raise InputError(
+            f"{experiment.source} lacks the field 'prompts', which model {cell.model.name} needs: a text file with a "
+            "prompt a line, or {file: captions.csv, column: caption}"
+        )
+    return cell.model_copy(update={"prompts": prompts.load(experiment.prompts, experiment.source).digest})
 
 
 def _is_one_pass(merged: Mapping[str, Any], where: Mapping[str, str]) -> bool:
@@ -159,7 +188,7 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
     scale = METHODS[method].scale
     if scale is not None and scale not in merged:
         raise InputError(f"{where.get('method') or where['model']}: method {method!r} needs the axis {scale!r}")
-    known = {**axes.AXES, **schema}
+    known = {**_settings(merged, where), **axes.AXES, **schema}
     order = [key for key in ("model", *merged) if key in known and key != "method"]
     order = list(dict.fromkeys(order))
     values = [axes.expand(merged[key], known[key], where[key]) for key in order]
@@ -171,7 +200,7 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
 
 
 def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
-    name, parameters = _model_parameters(point.pop("model"), where["model"])
+    name, parameters = _model_parameters(point, where)
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
     check_dtype(dtype, name, where.get("dtype", where["model"]))
     check_needs(method, name, parameters, where.get("method", where["model"]))
@@ -180,10 +209,11 @@ def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list
     if diffusion is not None:
         _check_sampler(method, diffusion, where)
     if levels is not None and diffusion is not None and point.get("interval") is not None:
-        sigmas = resolve(levels)(**parameters)
+        sigmas = _of_model(levels, parameters, where["model"])
         point["interval"] = _interval(point["interval"], sigmas, name, diffusion.steps, where["interval"], notes)
     guidance = canonical(method, point)
     model = _model(name, parameters, guidance.method, where["model"])
+    notes.extend(_of_model(MODELS[name].notes, parameters, where["model"]) or ())
     return Cell(model=model, guidance=guidance, diffusion=diffusion, one_pass=diffusion is None, dtype=dtype, seed=seed)
 
 
@@ -209,10 +239,24 @@ def _strength(scale: float | None) -> float:
     return math.inf if scale is None else float(scale)
 
 
-def _model_parameters(body: Mapping[str, Any], place: str) -> tuple[str, dict[str, Any]]:
-    """A model's name and its checked parameters, without those at their defaults."""
+def _model_parameters(point: dict[str, Any], where: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """A model's name and its checked parameters, without those at their defaults; settings are taken off the point."""
+    body = point.pop("model")
+    schema = MODELS[body["name"]].parameters
     given = {key: value for key, value in body.items() if key != "name"}
-    return body["name"], axes.parameters(given, MODELS[body["name"]].parameters, place)
+    for key in [key for key in point if key in schema and schema[key].setting]:
+        if key in given:
+            raise InputError(f"{where[key]} is given twice, as an axis and as a parameter of {where['model']}")
+        given[key] = point.pop(key)
+    return body["name"], axes.parameters(given, schema, where["model"])
+
+
+def _of_model(target: str | None, parameters: Mapping[str, Any], place: str) -> Any:
+    """What a function of a model's parameters says; InputError where its files are not as they should be."""
+    try:
+        return resolve(target)(**parameters) if target else None
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def _model(name: str, parameters: dict[str, Any], method: str, place: str) -> ModelRef:
@@ -222,36 +266,20 @@ def _model(name: str, parameters: dict[str, Any], method: str, place: str) -> Mo
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
     weights = _files_digest(files) if files else None
-    source = MODELS[name].digest
-    return ModelRef(name=name, parameters=parameters, digest=digest([source, weights]) if source else weights)
+    schema, source = MODELS[name].parameters, MODELS[name].digest
+    location = {key: value for key, value in parameters.items() if schema[key].location}
+    rest = {key: value for key, value in parameters.items() if key not in location}
+    content = digest([source, weights]) if source else weights
+    return ModelRef(name=name, parameters=rest, digest=content, location=location)
 
 
 def current_digest(cell: Cell, place: str) -> str | None:
     """The digest that a cell's model would have today; InputError where weights are missing."""
-    return _model(cell.model.name, dict(cell.model.parameters), cell.guidance.method, place).digest
-
-
-def weight_files(model: str, parameters: Mapping[str, Any], method: str) -> dict[str, Path]:
-    """The weight file of the main network and of each network that a guidance method consults."""
-    target = MODELS[model].files
-    if target is None:
-        return {}
-    files: dict[str, Path] = resolve(target)(**parameters)
-    return {name: file for name, file in files.items() if name in ("main", *METHODS[method].needs)}
+    return _model(cell.model.name, cell.model.arguments, cell.guidance.method, place).digest
 
 
 def _files_digest(files: Mapping[str, Path]) -> str:
     return digest({name: file_digest(file) for name, file in files.items()})
-
-
-@lru_cache(maxsize=1024)
-def file_digest(file: Path) -> str:
-    """16 hex digits of the SHA-256 of a file's content."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    except OSError:
-        raise InputError(f"missing weights {file}; `cfgbench train digits` makes those of the digits testbed") from None
 
 
 def _diffusion(point: dict[str, Any], dtype: str, where: dict[str, str]) -> Diffusion:
@@ -319,8 +347,10 @@ def _task(experiment: Experiment, cell: Cell) -> Task:
     classes = entry.num_classes
     count = classes if isinstance(classes, int) else int(resolve(classes)(**cell.model.parameters))
     encoder, reference = experiment.encoder or entry.encoder, experiment.reference or entry.reference
-    requests = tuple(_requests(experiment, cell, encoder, reference))
-    task = Task(cell, experiment.num_samples, count, experiment.batch_size, encoder, reference, requests)
+    scores = tuple(requests(experiment, cell, encoder, reference))
+    prompt_set = prompts.load(experiment.prompts, experiment.source) if experiment.prompts and entry.prompted else None
+    count = count if prompt_set is None else _unit(len(prompt_set), experiment.num_samples)
+    task = Task(cell, experiment.num_samples, count, experiment.batch_size, encoder, reference, scores, prompt_set)
     if experiment.num_samples % task.block_size:
         raise InputError(
             f"num_samples = {experiment.num_samples} in {experiment.source}; samples of {cell.model.name} come in "
@@ -329,46 +359,24 @@ def _task(experiment: Experiment, cell: Cell) -> Task:
     return task
 
 
-def _requests(experiment: Experiment, cell: Cell, encoder: str, reference: str) -> Iterator[ScoreRequest]:
-    for name in experiment.metrics:
-        metric = METRICS[name]
-        if metric.needs not in ENCODERS[encoder].provides:
-            if experiment.metrics == tuple(METRICS):  # the default asks for all that the encoder can serve
-                continue
-            raise InputError(
-                f"metric {name!r} in {experiment.source} needs {metric.needs}, which encoder {encoder!r} lacks"
-            )
-        halves = REFERENCES[reference].halves if metric.reference else (None,)
-        for half in halves:
-            column = name if half in (None, "heldout") else f"{name}_{half}"
-            yield ScoreRequest(column, name, half, identity(metric, name, encoder, reference, half, cell))
+def _unit(num_prompts: int, num_samples: int) -> int:
+    """How many samples in a row share a statistical group, so that images of one prompt do.
+
+    Few prompts are treated as classes are: every group has each equally, and errors are of these prompts only.
+    """
+    return 1 if num_samples <= num_prompts or num_prompts % NUM_GROUPS == 0 else num_prompts
 
 
-def identity(
-    metric: Metric, name: str, encoder: str, reference: str, half: str | None, cell: Cell
-) -> dict[str, str | int | float]:
-    """What must agree before two values may share a column: code, encoder weights, quantisation, reference, k."""
-    identity: dict[str, str | int | float] = {"metric": name, "encoder": encoder, "pixels": "uint8-round"}
-    sources = {"metric_source": metric.digest, "encoder_source": ENCODERS[encoder].digest}  # of plug-ins
-    identity |= {key: value for key, value in sources.items() if value is not None}
-    files = ENCODERS[encoder].files
-    if files:
-        identity["encoder_digest"] = file_digest(resolve(files)()[metric.needs])
-    if half is not None:
-        target = REFERENCES[reference].target
-        identity |= {"reference": f"{reference}-{half}"}
-        identity["reference_digest"] = reference_digest(target, half, digest(cell.model.parameters), cell)
-    identity |= {key: value for key, value in metric.parameters.items() if isinstance(value, str | int | float)}
-    return identity
-
-
-_REFERENCE_DIGESTS: dict[tuple[str, str, str], str] = {}
-
-
-def reference_digest(target: str, half: str, key: str, cell: Cell) -> str:
-    """Digest of a reference set's samples and labels, computed once per process."""
-    if (target, half, key) not in _REFERENCE_DIGESTS:
-        samples, labels = resolve(target)(half, cell.model.parameters)
-        content = hashlib.sha256(samples.tobytes() + labels.tobytes()).hexdigest()[:16]
-        _REFERENCE_DIGESTS[target, half, key] = content
-    return _REFERENCE_DIGESTS[target, half, key]
+def _prompt_note(tasks: Sequence[Task], experiment: Experiment) -> str:
+    """Which prompts are used, and whether their number gives error bars."""
+    task = next((task for task in tasks if task.prompts is not None), None)
+    if task is None or task.prompts is None:
+        raise InputError(f"prompts in {experiment.source}: no model of the sweeps is asked by prompts")
+    used, asked = task.prompts, experiment.num_samples
+    text = f"prompts: {min(asked, len(used))} of the {len(used)} in {used.name} ({used.digest})"
+    if asked % (NUM_GROUPS * task.num_classes) == 0:
+        return text
+    return (
+        f"{text}; no error bars, since {asked} samples give {NUM_GROUPS} groups no equal share of {len(used)} prompts: "
+        f"use at most so many samples, or `limit: {len(used) - len(used) % NUM_GROUPS or NUM_GROUPS}`"
+    )

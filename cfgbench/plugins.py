@@ -131,9 +131,11 @@ def _check_parts(entry: Any, where: str) -> None:
     """The functions and the other names that an entry mentions."""
     targets = [entry.target]
     if isinstance(entry, Model):
-        targets += [item for item in (entry.noise_levels, entry.files, entry.num_classes) if isinstance(item, str)]
-        check("encoder", entry.encoder, f"the encoder of {where}")
-        check("reference", entry.reference, f"the reference of {where}")
+        named = (entry.noise_levels, entry.files, entry.notes, entry.num_classes)
+        targets += [item for item in named if isinstance(item, str)]
+        for kind in ("encoder", "reference"):
+            if getattr(entry, kind) is not None:
+                check(kind, getattr(entry, kind), f"the {kind} of {where}")
     for end in entry.ends.values() if isinstance(entry, Method) else ():
         if end not in METHODS:
             raise unknown("method", end, f"the ends of {where}", METHODS)

@@ -4,7 +4,7 @@ Emulation rounds weights once and every layer's output as it is made, and comput
 true half-precision arithmetic. It says nothing about speed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,11 +28,15 @@ def is_emulated(dtype: str) -> bool:
     return dtype in _ROUNDED
 
 
-def apply(networks: dict[str, nn.Module], dtype: str) -> None:
-    """Put networks, in place, into a dtype. Once per loaded model."""
+def apply(networks: dict[str, nn.Module], dtype: str, full: Collection[str] = ()) -> None:
+    """Put networks, in place, into a dtype; those named in `full`, into fp32 at least. Once per loaded model."""
+    exact = {id(networks[name]) for name in full if name in networks}
     for network in {id(network): network for network in networks.values()}.values():
-        network.to(TORCH[dtype])
-        if dtype in _ROUNDED:
+        half = id(network) in exact and TORCH[dtype].itemsize < torch.float32.itemsize
+        wanted = torch.float32 if half else TORCH[dtype]
+        if next(network.parameters(), torch.empty(0)).dtype != wanted:  # else parts may be in fp32 on purpose
+            network.to(wanted)
+        if dtype in _ROUNDED and id(network) not in exact:
             _emulate(network, _ROUNDED[dtype])
 
 

@@ -22,6 +22,7 @@ from cfgbench import guidance, machine, noise, precision, sampling, worker
 from cfgbench.cell import Cell
 from cfgbench.experiment import Profile
 from cfgbench.memory import LiveTensors, Peak, peak
+from cfgbench.prompts import Prompts
 from cfgbench.records import SpeedRecord, Timing
 from cfgbench.registry import METHODS
 from cfgbench.runner import speed_id
@@ -38,19 +39,36 @@ class _Pass(NamedTuple):
     memory: Peak
 
 
+class Subject(NamedTuple):
+    """A cell to time, and what its samples are asked to show: one of so many classes, or these prompts in turn."""
+
+    cell: Cell
+    num_classes: int
+    prompts: Prompts | None = None
+
+    def batch(self, size: int, device: str, batched: bool = False) -> sampling.Batch:
+        """Its first samples, ready to draw."""
+        labels = noise.labels(range(size), self.num_classes)
+        if self.prompts is None:
+            return worker.prepare(self.cell, labels, device, batched)
+        texts = tuple(self.prompts.whole[i % len(self.prompts.whole)] for i in range(size))
+        return worker.prepare(self.cell, labels, device, batched, self.prompts._replace(texts=texts))
+
+
 Mode = tuple[int, int, bool]  # index of the class, batch size, batched
 
 
-def measure(classes: Sequence[tuple[Cell, int]], profile: Profile, folder: Path, device: str, threads: int) -> int:
-    """Time the cost classes of one model and dtype, each given by a cell and its number of classes of labels.
+def measure(classes: Sequence[Subject], profile: Profile, folder: Path, device: str, threads: int) -> int:
+    """Time the cost classes of one model and dtype, each given by one of its cells.
 
     Writes one record each; emulated arithmetic is counted, not timed.
     """
     torch.set_num_threads(threads)
     worker.forget_forks()
+    classes = [Subject(*item) for item in classes]
     modes = [
         (index, size, batched)
-        for index, (cell, _) in enumerate(classes)
+        for index, (cell, *_) in enumerate(classes)
         for size in profile.batch_sizes
         for batched in ((False, True) if METHODS[cell.guidance.method].passes > 1 else (False,))
         if not precision.is_emulated(cell.dtype)
@@ -68,22 +86,20 @@ def measure(classes: Sequence[tuple[Cell, int]], profile: Profile, folder: Path,
     return len(classes)
 
 
-def activation_bytes(item: tuple[Cell, int], mode: Mode, device: str) -> int | None:
+def activation_bytes(item: Subject, mode: Mode, device: str) -> int | None:
     """Peak bytes of live tensors, in a pass of its own; None on a GPU, whose allocator tells."""
     if device.startswith("cuda"):
         return None
-    cell, num_classes = item
-    indices = range(mode[1])
-    batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
+    cell, indices = item.cell, range(mode[1])
+    batch = item.batch(mode[1], device, mode[2])
     with LiveTensors(batch.model.networks.values()) as live:
         sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
     return int(live.peak)
 
 
-def counted(item: tuple[Cell, int], device: str) -> tuple[sampling.Counts, int]:
+def counted(item: Subject, device: str) -> tuple[sampling.Counts, int]:
     """Passes and floating-point operations of one sample, multiply and add counted apart."""
-    cell, num_classes = item
-    batch = worker.prepare(cell, noise.labels(range(1), num_classes), device)
+    cell, batch = item.cell, item.batch(1, device)
     with FlopCounterMode(display=False) as counter:
         _, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, range(1))
     return counts, int(counter.get_total_flops())
@@ -94,8 +110,8 @@ def network_bytes(network: nn.Module) -> int:
     return int(np.sum([t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers())]))
 
 
-def _record(item: tuple[Cell, int], profile: Profile, device: str, threads: int, timings: list[Timing]) -> SpeedRecord:
-    cell = item[0]
+def _record(item: Subject, profile: Profile, device: str, threads: int, timings: list[Timing]) -> SpeedRecord:
+    cell = item.cell
     counts, flops = counted(item, device)
     model = worker.load_model(cell.model, cell.dtype, device)
     return SpeedRecord(
@@ -131,11 +147,10 @@ def _most(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _timed(item: tuple[Cell, int], mode: Mode, device: str) -> _Pass:
+def _timed(item: Subject, mode: Mode, device: str) -> _Pass:
     """One trajectory of a batch, its noise drawn beforehand."""
-    cell, num_classes = item
-    indices = range(mode[1])
-    batch = worker.prepare(cell, noise.labels(indices, num_classes), device, batched=mode[2])
+    cell, indices = item.cell, range(mode[1])
+    batch = item.batch(mode[1], device, mode[2])
     watch = _Stopwatches(device)
     batch = replace(batch, watch=watch)
     with precision.switches(cell.dtype), torch.no_grad(), peak(device) as memory:

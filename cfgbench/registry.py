@@ -99,6 +99,43 @@ MODELS: dict[str, Model] = {
     ),
 }
 
+_CHECKPOINT = {
+    "path": Parameter("str", required=True, location=True, doc="a local folder, or owner/name in the hub cache"),
+    "revision": Parameter("str", None, optional=True, location=True, doc="branch, tag or commit of a hub repository"),
+    "variant": Parameter("str", None, optional=True, location=True, doc="of the weight files, such as fp16"),
+}
+_IMAGE = {
+    "height": Parameter("int", None, 8, 8192, optional=True, setting=True, doc="in pixels; default: the checkpoint's"),
+    "width": Parameter("int", None, 8, 8192, optional=True, setting=True),
+    "negative_prompt": Parameter("str", None, optional=True, setting=True, doc="what `uncond` is told"),
+    "unconditional": Parameter(
+        "str", None, choices=("empty", "zeros"), optional=True, setting=True, doc="what no prompt is to the network"
+    ),
+}
+
+
+def _text_to_image(module: str, layout: str, **more: Parameter) -> Model:
+    """A family of text-to-image checkpoints."""
+    return Model(
+        f"cfgbench.models.{module}:load",
+        {**_CHECKPOINT, **_IMAGE, **more},
+        num_classes=1,
+        files=f"cfgbench.layouts:{layout}.files",
+        noise_levels=f"cfgbench.layouts:{layout}.noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        capabilities=("embedding", "grid"),
+        prompted=True,
+        notes=f"cfgbench.layouts:{layout}.notes",
+    )
+
+
+MODELS |= {
+    "stable_diffusion": _text_to_image("stable_diffusion", "STABLE_DIFFUSION"),
+    "sdxl": _text_to_image("sdxl", "SDXL"),
+}
+
 METRICS: dict[str, Metric] = {
     "fid": Metric("cfgbench.metrics:fid", "FID", True, headline="bias_corrected"),
     "kid": Metric("cfgbench.metrics:kid", "KID", True, headline="bias_corrected", parameters={"degree": 3}),
@@ -107,7 +144,9 @@ METRICS: dict[str, Metric] = {
     "recall": Metric("cfgbench.metrics:recall", "recall", False, interval=False, parameters={"k": 3}),
     "density": Metric("cfgbench.metrics:density", "density", False, parameters={"k": 5}),
     "coverage": Metric("cfgbench.metrics:coverage", "coverage", False, interval=False, parameters={"k": 5}),
-    "accuracy": Metric("cfgbench.metrics:accuracy", "accuracy", False, "log_probs", reference=False, limits=(0, 1)),
+    "accuracy": Metric(
+        "cfgbench.metrics:accuracy", "accuracy", False, "log_probs", classes=True, reference=False, limits=(0, 1)
+    ),
     "clip_score": Metric("cfgbench.metrics:clip_score", "CLIP score", False, "clip_scores", reference=False),
 }
 

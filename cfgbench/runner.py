@@ -17,6 +17,7 @@ from cfgbench.errors import InputError
 from cfgbench.experiment import Profile
 from cfgbench.plan import Plan, Task
 from cfgbench.pool import Done, Executor, Job, JobError, LocalPool
+from cfgbench.prompts import Prompts
 from cfgbench.records import CellRecord, PlanRecord
 from cfgbench.registry import METHODS, METRICS
 from cfgbench.shards import Shard, share
@@ -262,15 +263,16 @@ def _speed(plan: Plan, store: Store, pool: Executor, options: Options, progress:
     return untimed
 
 
-def _to_time(plan: Plan, store: Store, options: Options) -> list[list[tuple[Cell, int]]]:
-    """The first finished cell, and its number of classes, of each cost class without a record; by model and dtype."""
+def _to_time(plan: Plan, store: Store, options: Options) -> list[list[tuple[Cell, int, Prompts | None]]]:
+    """The first finished cell of each cost class without a record, as `profiling.Subject`; by model and dtype."""
     timed = set(_speeds(plan, store, options))
-    groups: dict[str, list[tuple[Cell, int]]] = {}
+    groups: dict[str, list[tuple[Cell, int, Prompts | None]]] = {}
     for task in plan.tasks if options.profile else ():
         identity = _speed_id(plan, task, options)
         if identity is not None and identity not in timed and is_finished(task, store):
             timed.add(identity)
-            groups.setdefault(f"{task.cell.model.label} {task.cell.dtype}", []).append((task.cell, task.num_classes))
+            subject = (task.cell, task.num_classes, task.batch_prompts((), options.folder))
+            groups.setdefault(f"{task.cell.model.label} {task.cell.dtype}", []).append(subject)
     return list(groups.values())
 
 

@@ -9,10 +9,12 @@ import numpy as np
 from cfgbench import health, machine, statistics
 from cfgbench.cell import Cell, canonical_json
 from cfgbench.metrics import Reference, Samples
-from cfgbench.plan import NUM_GROUPS, ScoreRequest, Task, file_digest, weight_files
+from cfgbench.plan import NUM_GROUPS, Task
 from cfgbench.records import Absent, CellRecord, Rung, Score
 from cfgbench.registry import ENCODERS, METRICS, MODELS, REFERENCES, resolve
+from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
+from cfgbench.weight_files import file_digest, weight_files
 
 
 def score(task: Task, store: Store, device: str) -> CellRecord | None:
@@ -111,7 +113,7 @@ def samples_of(arrays: Mapping[str, np.ndarray]) -> Samples:
 
 def reference_of(task: Task, request: ScoreRequest) -> Reference | None:
     """The reference set that a score of a task is against, if it is against one."""
-    if request.half is None:
+    if request.half is None or task.reference is None or task.encoder is None:
         return None
     parameters = canonical_json(task.cell.model.parameters if MODELS[task.cell.model.name].files is None else {})
     return reference_features(task.reference, request.half, task.encoder, parameters)
@@ -136,5 +138,5 @@ def _guides(task: Task, request: ScoreRequest) -> bool:
 
 def guide_digests(cell: Cell) -> set[str]:
     """Digests of the weight files of the networks, beside the model itself, that a cell's method consults."""
-    files = weight_files(cell.model.name, cell.model.parameters, cell.guidance.method)
-    return {file_digest(file) for name, file in files.items() if name != "main"}
+    files = weight_files(cell.model.name, cell.model.arguments, cell.guidance.method)
+    return {file_digest(file) for name, file in files.items() if name.partition("/")[0] != "main"}

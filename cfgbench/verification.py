@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfgbench import axes, gallery, plan, plugins, statistics
+from cfgbench import axes, gallery, plan, plugins, score_requests, statistics
 from cfgbench.cell import Cell
 from cfgbench.errors import InputError, shown
-from cfgbench.plan import ScoreRequest, Task
+from cfgbench.plan import Task
 from cfgbench.pool import Done, Executor, Job
 from cfgbench.records import CellRecord, Score
 from cfgbench.registry import METHODS, METRICS
+from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
 
 # Of a value in [0, 1], or of a coordinate relative to the largest. Half precision rounds as the shapes of a batch
@@ -96,6 +97,8 @@ def _kept(store: Store, record: CellRecord) -> Kept:
 def _check_current(record: CellRecord, request: Request) -> None:
     """Raise InputError where the cell cannot be drawn here as it was: other weights, other code, no such device."""
     cell, place = record.cell, f"cell {record.id}"
+    if cell.prompts is not None:
+        raise InputError(f"{place} was asked by prompts, which its results folder does not keep")
     named = {"model": cell.model.name, "method": cell.guidance.method}
     for kind, name in named.items():
         plugins.check(kind, name, place)
@@ -214,7 +217,7 @@ def _score_request(record: CellRecord, score: Score) -> ScoreRequest:
     plugins.check("metric", score.metric, place)
     plugins.check("encoder", encoder, place)
     name, _, half = reference.rpartition("-")
-    now = plan.identity(METRICS[score.metric], score.metric, encoder, name, half or None, record.cell)
+    now = score_requests.identity(METRICS[score.metric], score.metric, encoder, name, half or None, record.cell)
     changed = [key for key in {*now, *identity} if now.get(key) != identity.get(key)]
     if changed:
         raise InputError(

@@ -18,9 +18,10 @@ from cfgbench.cell import number
 from cfgbench.console import title
 from cfgbench.digits_captions import NUMERALS, SCORED_TEMPLATE
 from cfgbench.metrics import Reference, Samples
-from cfgbench.plan import Plan, ScoreRequest, Task
+from cfgbench.plan import Plan, Task
 from cfgbench.records import Score
 from cfgbench.registry import METRICS, resolve
+from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
 
 TOLERANCES = {"fid": 1e-5, "kid": 1e-4, "inception_score": 1e-4, "clip_score": 1e-4}
@@ -141,7 +142,7 @@ def _first_block(task: Task, device: str) -> Iterator[np.ndarray]:
     cell = task.cell
     for start in range(0, task.block_size, task.batch_size):
         indices = range(start, min(start + task.batch_size, task.block_size))
-        batch = worker.prepare(cell, noise.labels(indices, task.num_classes), device)
+        batch = worker.prepare(cell, task.labels(indices), device)
         with precision.switches(cell.dtype):
             latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
             samples: np.ndarray = batch.model.decode(latents)

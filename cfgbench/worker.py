@@ -6,8 +6,9 @@ of a block then do not depend on the number of cores.
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ import torch
 from cfgbench import gallery, guidance, halving, health, noise, precision, sampling, scoring, sharing
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.encoders import Encoded
-from cfgbench.models import Model
+from cfgbench.models import Configurable, Model, Prompted
 from cfgbench.plan import Task
+from cfgbench.prompts import Prompts
 from cfgbench.registry import ENCODERS, MODELS, resolve
 from cfgbench.store import Store
 
@@ -30,7 +32,8 @@ def ready() -> bool:
 def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
     """Draw samples start .. start + block size of a cell and write their block; returns how many."""
     store, indices = Store(folder), range(start, start + task.block_size)
-    parts, size = halving.in_batches(lambda batch: _draw(task, batch, device), indices, task.batch_size, forget_forks)
+    draw = partial(_draw, task, folder, device)
+    parts, size = halving.in_batches(draw, indices, task.batch_size, forget_forks)
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     first = arrays.pop("first")
     if start == 0:
@@ -49,20 +52,23 @@ def score_cell(task: Task, folder: Path, device: str) -> bool:
     return scoring.score(task, store, device) is not None
 
 
-def prepare(cell: Cell, labels: np.ndarray, device: str, batched: bool = False) -> sampling.Batch:
-    """The batch of a cell for these labels (n,), its model loaded."""
+def prepare(
+    cell: Cell, labels: np.ndarray, device: str, batched: bool = False, prompts: Prompts | None = None
+) -> sampling.Batch:
+    """The batch of a cell for these labels (n,), or these prompts, its model loaded."""
     model = load_model(cell.model, cell.dtype, device)
     dtype = precision.TORCH[cell.dtype]
     default_state = torch.float64 if dtype == torch.float64 else torch.float32
     given = None if cell.diffusion is None else cell.diffusion.state_dtype
     state = precision.TORCH[given] if given else default_state
     labels_tensor = torch.from_numpy(labels).to(device)
-    return sampling.Batch(model, cell.diffusion, model.conditions(labels), labels_tensor, dtype, state, batched)
+    conditions = model.conditions(labels) if prompts is None else cast(Prompted, model).text_conditions(prompts)
+    return sampling.Batch(model, cell.diffusion, conditions, labels_tensor, dtype, state, batched)
 
 
 def load_forks(reference: ModelRef, dtype: str, device: str) -> sharing.Forks:
     """What the cells of a model share; it stays in memory as long as the model."""
-    return _forks(reference.name, canonical_json(reference.parameters), dtype, device)
+    return _forks(reference.name, canonical_json(reference.arguments), dtype, device)
 
 
 def forget_forks() -> None:
@@ -71,14 +77,20 @@ def forget_forks() -> None:
 
 
 def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
-    """A model in a dtype, loaded once; the last two stay in memory."""
-    return _load(reference.name, canonical_json(reference.parameters), dtype, device)
+    """A model in a dtype, loaded once whatever its settings; the last two stay in memory."""
+    schema = MODELS[reference.name].parameters
+    settings = {name: value for name, value in reference.parameters.items() if schema[name].setting}
+    rest = {name: value for name, value in reference.arguments.items() if name not in settings}
+    model = _load(reference.name, canonical_json(rest), dtype, device)
+    return cast(Configurable, model).configured(**settings) if settings else model
 
 
 @lru_cache(maxsize=2)
 def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
-    model: Model = resolve(MODELS[name].target)(**json.loads(parameters), device=device)
-    precision.apply(model.networks, dtype)
+    entry = MODELS[name]
+    loaded_as = {"dtype": precision.TORCH[dtype]} if entry.prompted else {}  # in fp32 first they might not fit
+    model: Model = resolve(entry.target)(**json.loads(parameters), device=device, **loaded_as)
+    precision.apply(model.networks, dtype, getattr(model, "full_precision", ()))
     return model
 
 
@@ -95,17 +107,17 @@ def redraw(cell: Cell, num_classes: int, indices: Sequence[int], device: str) ->
         return batch.model.decode(latents)
 
 
-def _draw(task: Task, indices: range, device: str) -> dict[str, np.ndarray]:
+def _draw(task: Task, folder: Path, device: str, indices: range) -> dict[str, np.ndarray]:
     """What a block keeps of these samples; `first` are those of them that the gallery shows."""
     cell = task.cell
-    labels = noise.labels(indices, task.num_classes)
-    batch = prepare(cell, labels, device)
+    labels = task.labels(indices)
+    prompts = task.batch_prompts(indices, folder)
+    batch = prepare(cell, labels, device, prompts=prompts)
     with precision.switches(cell.dtype):
         latents, counts = sharing.sample(batch, cell, indices, load_forks(cell.model, cell.dtype, device))
         samples = batch.model.decode(latents)
-    encoded = _encode(task, samples, labels)
     return {
-        **{name: value for name, value in encoded._asdict().items() if value is not None},
+        **_encode(task, samples, labels if prompts is None else np.array(prompts.texts)),
         **gallery.plane(samples),
         **health.examine(latents.float().cpu().numpy(), samples),
         "first": samples[: max(0, gallery.SIZE - indices.start)],
@@ -116,6 +128,9 @@ def _draw(task: Task, indices: range, device: str) -> dict[str, np.ndarray]:
     }
 
 
-def _encode(task: Task, samples: np.ndarray, labels: np.ndarray) -> Encoded:
-    encoded: Encoded = resolve(ENCODERS[task.encoder].target)(samples, labels, task.cell.model.parameters)
-    return encoded
+def _encode(task: Task, samples: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
+    """What metrics read of samples, given the class number or prompt (n,) of each; nothing without an encoder."""
+    if task.encoder is None:
+        return {}
+    encoded: Encoded = resolve(ENCODERS[task.encoder].target)(samples, asked, task.cell.model.parameters)
+    return {name: value for name, value in encoded._asdict().items() if value is not None}

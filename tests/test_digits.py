@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from cfgbench import digits_data as digits
 from cfgbench import digits_encoders as encoders
+from cfgbench import pixels
 from cfgbench.digits_captions import CONTEXT_LENGTH, VOCABULARY, all_captions, tokenize
 from cfgbench.models import Level
 from cfgbench.models.digits import DigitsModel, load
@@ -68,13 +69,13 @@ def test_images_span_minus_one_to_one_in_seventeen_levels() -> None:
 
 def test_uint8_rounds_to_the_nearest_level_and_clamps() -> None:
     values = np.array([-7.0, -1.0, -1 + 0.51 / 127.5, -1 + 0.49 / 127.5, 1 - 0.4 / 127.5, 1.0, 3.0, np.nan])
-    assert digits.to_uint8(values).tolist() == [0, 0, 1, 0, 255, 255, 255, 0]
+    assert pixels.to_uint8(values).tolist() == [0, 0, 1, 0, 255, 255, 255, 0]
 
 
 def test_uint8_keeps_every_level_of_the_data_apart_and_comes_back_within_half_a_level() -> None:
     images = digits.all_digits().images
-    assert len(np.unique(digits.to_uint8(images))) == 17
-    assert np.abs(digits.from_uint8(digits.to_uint8(images)) - images).max() <= 0.5 / 127.5 + 1e-6
+    assert len(np.unique(pixels.to_uint8(images))) == 17
+    assert np.abs(pixels.from_uint8(pixels.to_uint8(images)) - images).max() <= 0.5 / 127.5 + 1e-6
 
 
 def test_the_schedule_is_diffusers_cosine_schedule_cut_at_980() -> None:
@@ -200,7 +201,7 @@ def test_decode_quantises_as_the_references_are(model: DigitsModel) -> None:
     decoded = model.decode(torch.from_numpy(images))
     assert decoded.dtype == np.uint8
     assert decoded.shape == (899, 1, 8, 8)
-    assert np.array_equal(decoded, digits.to_uint8(images))
+    assert np.array_equal(decoded, pixels.to_uint8(images))
 
 
 def test_replacing_the_attention_map_by_the_identity_changes_the_prediction(noise: torch.Tensor) -> None:
@@ -216,7 +217,7 @@ def test_replacing_the_attention_map_by_the_identity_changes_the_prediction(nois
 
 
 def test_features_are_64_wide_float32_with_normalised_log_probabilities() -> None:
-    images = digits.to_uint8(digits.held_out_half().images[:50])
+    images = pixels.to_uint8(digits.held_out_half().images[:50])
     vectors, log_probs = encoders.features(images)
     assert vectors.shape == (50, 64)
     assert vectors.dtype == np.float32
@@ -227,7 +228,7 @@ def test_features_are_64_wide_float32_with_normalised_log_probabilities() -> Non
 
 def test_clip_scores_prefer_the_right_caption() -> None:
     data = digits.held_out_half()
-    images = digits.to_uint8(data.images)
+    images = pixels.to_uint8(data.images)
     right, wrong = (encoders.clip_scores(images, labels) for labels in (data.labels, (data.labels + 1) % 10))
     assert right.shape == (899,)
     assert right.dtype == np.float32

@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -98,6 +100,9 @@ ALLOWED = {
     "yaml": ("cfgbench.experiment",),
     "ray": ("cfgbench.ray_pool",),
     "sklearn": ("cfgbench.training.",),
+    "transformers": ("cfgbench.models.",),
+    "huggingface_hub": ("cfgbench.checkpoints",),
+    "pyarrow": ("cfgbench.prompts",),
 }
 
 
@@ -139,6 +144,7 @@ def test_the_reading_half_knows_records_and_nothing_of_the_running_half(module: 
 TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
     *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
+    *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels"),
 )
 
 
@@ -155,6 +161,7 @@ TARGETS = {
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
     **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
+    **{f"notes on {name}": entry.notes for name, entry in MODELS.items() if entry.notes},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},
     **{f"encoder {name}": entry.target for name, entry in ENCODERS.items()},
@@ -181,11 +188,13 @@ def test_every_job_that_is_named_resolves(job: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_takes_the_parameters_that_the_registry_lists(name: str) -> None:
     entry = MODELS[name]
-    taken = inspect.signature(resolve(entry.target)).parameters
-    assert {key: taken[key].default for key in entry.parameters} == {
-        key: parameter.default for key, parameter in entry.parameters.items()
-    }
-    assert entry.encoder in ENCODERS and entry.reference in REFERENCES
+    load = resolve(entry.target)
+    taken = {key: parameter.default for key, parameter in inspect.signature(load).parameters.items()}
+    if any(parameter.setting for parameter in entry.parameters.values()):
+        taken |= {field.name: field.default for field in fields(get_type_hints(load)["return"])}
+    expected = {key: parameter.default for key, parameter in entry.parameters.items() if not parameter.required}
+    assert {key: taken[key] for key in expected} == expected and entry.parameters.keys() <= taken.keys()
+    assert entry.encoder in {*ENCODERS, None} and entry.reference in {*REFERENCES, None}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from cfgbench import digits_data as digits
 from cfgbench import experiment, machine, plan, profiling, worker
-from cfgbench.cell import Cell
 from cfgbench.costs.code import count
 from cfgbench.costs.record import CostsRecord, SamplingCost, TrainingCost
 from cfgbench.models.digits_networks import DiffusionNet
+from cfgbench.profiling import Subject
 from cfgbench.registry import METHODS
 from cfgbench.training.digits import RECIPES, Recipe, Training, begin
 from cfgbench.training.loop import Progress, reproducible
@@ -79,9 +79,10 @@ def time_trainings(recipes: dict[str, Recipe], repeats: int) -> tuple[TrainingCo
 
 def sampling_cost(name: str, batch_size: int) -> SamplingCost:
     """What one of ARMS holds at a batch size."""
-    item = _item(ARMS[name].axes)
-    cell, networks = item[0], worker.load_model(item[0].model, item[0].dtype, "cpu").networks
-    counts, flops = profiling.counted(item, "cpu")
+    subject = _subject(ARMS[name].axes)
+    cell = subject.cell
+    networks = worker.load_model(cell.model, cell.dtype, "cpu").networks
+    counts, flops = profiling.counted(subject, "cpu")
     return SamplingCost(
         name=name,
         method=cell.guidance.method,
@@ -91,7 +92,7 @@ def sampling_cost(name: str, batch_size: int) -> SamplingCost:
         weights_bytes={
             asked: profiling.network_bytes(networks[asked]) for asked in ("main", *METHODS[cell.guidance.method].needs)
         },
-        activation_bytes=profiling.activation_bytes(item, (0, batch_size, ARMS[name].batched), "cpu") or 0,
+        activation_bytes=profiling.activation_bytes(subject, (0, batch_size, ARMS[name].batched), "cpu") or 0,
         nfe=counts.nfe,
         classifier_passes=counts.classifier,
         flops_per_sample=flops,
@@ -125,8 +126,8 @@ def _training_cost(name: str, recipe: Recipe, training: Training, seconds: tuple
     )
 
 
-def _item(axes: dict[str, Any]) -> tuple[Cell, int]:
-    """The one cell of a grid, and its number of classes."""
+def _subject(axes: dict[str, Any]) -> Subject:
+    """The one cell of a grid."""
     body = {"name": "costs", "num_samples": 100, "sweeps": [axes]}
     (task,) = plan.plan(experiment.parse(body, "cfgbench costs")).tasks
-    return task.cell, task.num_classes
+    return Subject(task.cell, task.num_classes)

@@ -8,9 +8,9 @@ import numpy as np
 from cfgbench import health
 from cfgbench.errors import InputError, unknown
 from cfgbench.external.arms import FeatureFile, Source
-from cfgbench.plan import file_digest
 from cfgbench.records import Health
 from cfgbench.registry import ENCODERS, Encoder, resolve
+from cfgbench.weight_files import file_digest
 
 FEATURES = "features"  # in the place of an encoder: only feature files, of whatever network
 

@@ -13,8 +13,9 @@ from cfgbench.external.arms import Arm, FeatureFile
 from cfgbench.external.layout import Items, Layout
 from cfgbench.external.references import Half
 from cfgbench.metrics import Samples
-from cfgbench.plan import NUM_GROUPS, ScoreRequest
+from cfgbench.plan import NUM_GROUPS
 from cfgbench.records import Absent, CellRecord, Score
+from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
 
 Arrays = dict[str, np.ndarray]

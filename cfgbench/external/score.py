@@ -15,10 +15,10 @@ from cfgbench.external import encoding, references
 from cfgbench.external.arms import Arm, FeatureFile
 from cfgbench.external.record import Job, is_finished, make_record
 from cfgbench.external.references import Half
-from cfgbench.plan import ScoreRequest
 from cfgbench.records import PlanRecord
 from cfgbench.registry import ENCODERS, METRICS, REFERENCES
 from cfgbench.runner import Progress
+from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
 
 SOURCE = "cfgbench score"  # the plan's source, where a run has its YAML file

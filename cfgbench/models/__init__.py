@@ -1,7 +1,8 @@
 """What cfgbench asks of a generative model, and nothing more.
 
 A model predicts in its own parameterisation (`schedule.prediction_type`) at a variance-preserving noisy input
-`x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise`; sigma = sqrt((1 - abar) / abar) is the noise level everywhere else.
+`x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise`; sigma = sqrt((1 - abar) / abar) is the noise level everywhere else. A
+flow model's input is `x_t = (1 - t) x_0 + t noise`, with sigma = t / (1 - t), infinite at t = 1.
 One file per family below this package; `cfgbench/registry.py` gives each its name.
 """
 
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
+
+from cfgbench.prompts import Prompts
 
 Condition = Any  # a tensor, or a (possibly nested) tuple or dict of tensors, each with the batch as first dimension
 
@@ -53,6 +56,22 @@ class Model(Protocol):
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """Samples: uint8 RGB or grey images (n, channels, height, width), or float64 vectors (n, d)."""
+        ...
+
+
+class Prompted(Protocol):
+    """What a model that draws prompts offers besides."""
+
+    def text_conditions(self, prompts: Prompts) -> dict[str, Condition]:
+        """Conditions of a batch of prompts by name, as `Model.conditions` has them of labels."""
+        ...
+
+
+class Configurable(Protocol):
+    """What a model with settings offers besides: parameters that it changes without loading anything."""
+
+    def configured(self, **settings: Any) -> Model:
+        """The same networks with other settings."""
         ...
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cfgbench import digits_data as digits
+from cfgbench import pixels
 from cfgbench.digits_encoders import create_clip
 from cfgbench.models.digits_gan_networks import Discriminator, Generator
 from cfgbench.models.digits_networks import DiffusionNet, FeatureNet, NoisyClassifier
@@ -166,7 +167,7 @@ def _tensors(data: digits.Digits) -> tuple[Tensor, Tensor]:
 
 
 def _quantised(images: Tensor) -> Tensor:
-    return torch.from_numpy(digits.from_uint8(digits.to_uint8(images.numpy())))
+    return torch.from_numpy(pixels.from_uint8(pixels.to_uint8(images.numpy())))
 
 
 def _diffusion_recipe(p_uncond: float, steps: int, seed: int, attention: bool = False) -> Recipe:

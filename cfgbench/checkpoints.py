@@ -1,0 +1,239 @@
+"""Checkpoints in diffusers' layout: where their files are, whether these are whole, and their digests. No torch.
+
+A checkpoint is a local folder or a repository in the local hub cache. Nothing is downloaded here: what is missing is
+named, with where it was looked for and how to get it. All problems are ValueError, to which the caller adds the place.
+"""
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LARGE = 50_000_000  # bytes from which a file's digest is remembered between runs
+_HEADER = 100_000_000  # bytes that a safetensors header may have
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_TOKENIZER = (".json", ".txt", ".model", ".jinja")
+_STEMS = ("diffusion_pytorch_model", "model")  # of diffusers' and of transformers' weights
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a part of a pipeline in each subfolder."""
+
+    name: str  # as the user says it
+    folder: Path
+    revision: str | None = None
+    variant: str | None = None  # of the weight files, as in diffusion_pytorch_model.fp16.safetensors
+
+    def index(self) -> Mapping[str, Any]:
+        """`model_index.json`: the pipeline's class and what its parts are."""
+        return self.json("model_index.json")
+
+    def json(self, file: str) -> Mapping[str, Any]:
+        """The content of a JSON file."""
+        return _json(self.require(file))
+
+    def require(self, file: str) -> Path:
+        """The path of a file; ValueError says how to get it where it is missing."""
+        return require(self.folder / file, self.name, "model", self.revision)
+
+    def network_files(self, part: str) -> dict[str, Path]:
+        """Configuration and whole safetensors files of a network, by their path in the checkpoint."""
+        names = [f"{part}/config.json", *self._weights(part)]
+        return {name: self.require(name) for name in names}
+
+    def tokenizer_files(self, part: str) -> dict[str, Path]:
+        """All files of a tokenizer."""
+        folder = self.folder / part
+        found = sorted(path for path in folder.glob("*") if path.suffix in _TOKENIZER)
+        if not found:
+            self.require(f"{part}/tokenizer_config.json")
+        return {f"{part}/{path.name}": path for path in found}
+
+    def _weights(self, part: str) -> Iterator[str]:
+        """Names of a network's weight files, each checked to be whole."""
+        infix = f".{self.variant}" if self.variant else ""
+        plain = [f"{part}/{stem}{infix}.safetensors" for stem in _STEMS]
+        indices = [f"{part}/{stem}.safetensors.index{infix}.json" for stem in _STEMS]
+        single = next((name for name in plain if (self.folder / name).exists()), None)
+        index = next((name for name in indices if (self.folder / name).exists()), None)
+        if single is not None:
+            check_whole(self.require(single))
+            yield single
+        elif index is not None:
+            yield index
+            yield from self._shards(part, index)
+        else:
+            raise ValueError(self._no_weights(part, plain))
+
+    def _shards(self, part: str, index: str) -> Iterator[str]:
+        for shard in sorted(set(self.json(index).get("weight_map", {}).values())):
+            if Path(shard).name != shard:
+                raise ValueError(f"{self.folder / index} names a shard {shard!r} outside its folder")
+            check_whole(self.require(f"{part}/{shard}"))
+            yield f"{part}/{shard}"
+
+    def _no_weights(self, part: str, wanted: list[str]) -> str:
+        folder = self.folder / part
+        there = sorted(path.name for path in folder.glob("*"))
+        pickles = [name for name in there if name.endswith(_PICKLES)]
+        others = [name for name in there if name.endswith(".safetensors")]
+        text = f"no {' or '.join(wanted)} in {self.folder}"
+        if others:
+            return f"{text}; there are {', '.join(others)}: name one of their variants by `variant`, or leave it out"
+        if pickles:
+            return (
+                f"{text}, only the pickle {pickles[0]}, which can run code when it is loaded and is refused; convert "
+                "it by loading the model with diffusers and save_pretrained(folder), or use a revision with safetensors"
+            )
+        return f"{text}; {how_to_get(self.name, 'model', self.revision, self.folder)}"
+
+
+@lru_cache(maxsize=64)
+def locate(path: str, revision: str | None = None, variant: str | None = None) -> Checkpoint:
+    """The checkpoint that a user names: a local folder, or `owner/name` in the hub cache."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision = {revision!r} is for hub repositories, and {path} is a local folder")
+        return Checkpoint(path, folder.resolve(), None, variant)
+    if folder.is_file():
+        raise ValueError(
+            f"{path} is a single file; a folder in diffusers' layout is needed, which "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER) makes (of the pipeline's own class)"
+        )
+    if not _REPOSITORY.fullmatch(path):
+        raise ValueError(f"there is no folder {path}, nor is that the name of a hub repository, owner/name")
+    return Checkpoint(path, cached_snapshot(path, revision, "model"), revision, variant)
+
+
+def cached_snapshot(repository: str, revision: str | None, kind: str) -> Path:
+    """The folder of a repository's revision in the hub cache; `kind` is model or dataset."""
+    if not _REPOSITORY.fullmatch(repository):
+        raise ValueError(f"{repository!r} is not the name of a hub repository, owner/name")
+    home = hub_cache() / f"{kind}s--{repository.replace('/', '--')}"
+    get = how_to_get(repository, kind, revision)
+    if not (home / "snapshots").is_dir():
+        raise ValueError(f"{repository} is not in the hub cache {home.parent}; {get}")
+    known = {str(path.relative_to(home / "refs")): path for path in (home / "refs").rglob("*") if path.is_file()}
+    wanted = revision or "main"
+    commit = known[wanted].read_text().strip() if wanted in known else wanted
+    if (home / "snapshots" / commit).is_dir():
+        return home / "snapshots" / commit
+    there = ", ".join([*sorted(known), *sorted(path.name for path in (home / "snapshots").iterdir())])
+    place = f"the hub cache {home.parent}, which has {there}"
+    raise ValueError(f"revision {wanted!r} of {repository} is not in {place}; {get}")
+
+
+def require(file: Path, name: str, kind: str, revision: str | None = None) -> Path:
+    """A file that must be there; ValueError says where it was looked for and how to get it."""
+    if not file.is_file():
+        state = "is a link to nothing" if file.is_symlink() else "is missing"
+        raise ValueError(f"{file} {state}; {how_to_get(name, kind, revision, file.parent)}")
+    return file
+
+
+def how_to_get(name: str, kind: str, revision: str | None, folder: Path | None = None) -> str:
+    """What to do about a file that is missing."""
+    if folder is not None and not folder.is_relative_to(hub_cache()):
+        return f"complete the folder {name}, for example by save_pretrained, or by downloading it again"
+    command = f"hf download {name}" + ("" if kind == "model" else f" --repo-type {kind}")
+    command += f" --revision {revision}" if revision else ""
+    return f"get it where there is a network by `{command}` (a gated one after `hf auth login`), or name a local folder"
+
+
+def hub_cache() -> Path:
+    """Where the hub's client keeps what it has downloaded."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+@cache
+def check_whole(file: Path) -> None:
+    """Raise ValueError unless a safetensors file is as long as its header says."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER + 1
+        header = _header(stream.read(length)) if length <= _HEADER else None
+    if header is None:
+        raise ValueError(f"{file} is damaged: it does not begin as a safetensors file does; get it again")
+    ends = (item["data_offsets"][1] for name, item in header.items() if name != "__metadata__")
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ValueError(f"{file} is damaged: it has {size:,} bytes of {expected:,}; get it again")
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file's content, 64 hex digits; that of a large file is computed once and remembered.
+
+    The hub cache names files after their digest, which is taken as it stands.
+    """
+    real = file.resolve()
+    if real.parent.name == "blobs" and _DIGEST.fullmatch(real.name):
+        return real.name
+    status = real.stat()
+    if status.st_size < _LARGE:
+        return _computed(real)
+    key = f"{real} {status.st_size} {status.st_mtime_ns}"
+    known = _remembered()
+    if key not in known:
+        known[key] = _computed(real)
+        _remember(known)
+    return known[key]
+
+
+def _computed(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _memory() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "cfgbench" / "digests.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        content = json.loads(_memory().read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def _remember(known: Mapping[str, str]) -> None:
+    """Keep digests for the next run; a folder that cannot be written only costs time."""
+    path = _memory()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(dict(known), indent=0))
+        temporary.replace(path)
+
+
+def _header(content: bytes) -> dict[str, Any] | None:
+    try:
+        header = json.loads(content)
+    except ValueError:
+        return None
+    return header if isinstance(header, dict) else None
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{file} is damaged: {error}; get it again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it holds no mapping; get it again")
+    return content

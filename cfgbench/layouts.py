@@ -1,0 +1,140 @@
+"""What the planner reads off a text-to-image checkpoint without loading weights: files, noise levels, size, "nothing".
+
+One layout per family: the pipeline classes it stands for and the parts that these are saved in. No torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfgbench import checkpoints
+from cfgbench.cell import digest
+from cfgbench.checkpoints import Checkpoint
+
+_LEADING = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler")  # default spacing
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a family's pipelines are saved."""
+
+    name: str  # of the family in the registry
+    pipelines: tuple[str, ...]  # class names in model_index.json; the first is the one whose loop is ours
+    denoiser: str = "unet"
+    text: tuple[str, ...] = ("text_encoder", "tokenizer")
+
+    def open(self, path: str, revision: str | None = None, variant: str | None = None, **_: object) -> Checkpoint:
+        """The checkpoint, known to be of this family."""
+        found = checkpoints.locate(path, revision, variant)
+        pipeline = found.index().get("_class_name")
+        if pipeline not in self.pipelines:
+            other = next((layout.name for layout in LAYOUTS if pipeline in layout.pipelines), None)
+            hint = f"write `model: {{name: {other}, path: ...}}`" if other else "no adapter is made for that class"
+            raise ValueError(f"{path} holds a {pipeline}, not a {self.pipelines[0]}; {hint}")
+        return found
+
+    def files(self, **arguments: Any) -> dict[str, Path]:
+        """Every file that the samples depend on; all belong to the main network."""
+        found = self.open(**arguments)
+        files = {"model_index.json": found.require("model_index.json")}
+        files["scheduler"] = found.require("scheduler/scheduler_config.json")
+        files |= found.network_files(self.denoiser) | found.network_files("vae") | self.text_files(found)
+        return {f"main/{name}": file for name, file in files.items()}
+
+    def text_files(self, found: Checkpoint) -> dict[str, Path]:
+        """Those files that text encodings depend on; a part that the checkpoint leaves out has none."""
+        files: dict[str, Path] = {}
+        for part in self.text:
+            if _is_there(found, part):
+                files |= found.tokenizer_files(part) if "tokenizer" in part else found.network_files(part)
+        return files
+
+    def text_digest(self, found: Checkpoint) -> str:
+        """Names the text encoders of a checkpoint."""
+        return digest({name: checkpoints.digest(file) for name, file in self.text_files(found).items()})
+
+    def noise_levels(self, **arguments: Any) -> np.ndarray:
+        """Sigma per training timestep, increasing."""
+        alphas = alphas_cumprod(scheduler_config(self.open(**arguments)))
+        return np.asarray(np.sqrt(1 / alphas - 1))
+
+    def notes(self, height: int | None = None, width: int | None = None, **arguments: Any) -> list[str]:
+        """What settings that were left out stand for."""
+        found = self.open(**arguments)
+        size = f"{height or 'own'} x {width or 'own'}" if height or width else "the checkpoint's own size"
+        given, nothing = arguments.get("negative_prompt"), self.unconditional(found, arguments.get("unconditional"))
+        told = "the negative prompt" if given is not None else {"empty": "an empty prompt", "zeros": "zeros"}[nothing]
+        return [f"{self.name} {Path(found.name).name}: {size}; unconditional is {told}"]
+
+    def unused(self, found: Checkpoint) -> tuple[str, ...]:
+        """Parts that neither drawing nor encoding needs, such as a safety checker."""
+        needed = {self.denoiser, "vae", "scheduler", *self.text}
+        return tuple(name for name, value in found.index().items() if isinstance(value, list) and name not in needed)
+
+    def unconditional(self, found: Checkpoint, given: str | None = None) -> str:
+        """What stands for no prompt: `empty`, the encoding of "", or `zeros`; by default as in the pipeline."""
+        return given or ("zeros" if found.index().get("force_zeros_for_empty_prompt") else "empty")
+
+
+def scheduler_config(found: Checkpoint) -> Mapping[str, Any]:
+    """The checkpoint's scheduler configuration."""
+    return found.json("scheduler/scheduler_config.json")
+
+
+def alphas_cumprod(config: Mapping[str, Any]) -> np.ndarray:
+    """Cumulative products (T,) float64 of a scheduler configuration; ValueError where it says too little."""
+    try:
+        kind, count = config.get("beta_schedule", "linear"), int(config["num_train_timesteps"])
+        given = config.get("trained_betas")
+        betas = np.asarray(given, dtype=np.float64) if given else _betas(kind, config, count)
+    except KeyError as error:
+        raise ValueError(f"scheduler/scheduler_config.json lacks {error}") from None
+    products: np.ndarray = np.cumprod(1 - betas)
+    return _zero_terminal(products) if config.get("rescale_betas_zero_snr") else products
+
+
+def _zero_terminal(products: np.ndarray) -> np.ndarray:
+    """Shifted and scaled so that the last is (next to) zero: pure noise (Lin et al. 2023, algorithm 1)."""
+    roots = np.sqrt(products)
+    rescaled = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    return np.asarray(np.maximum(rescaled**2, 2.0**-24))  # diffusers' own floor
+
+
+def _betas(kind: str, config: Mapping[str, Any], count: int) -> np.ndarray:
+    if kind == "linear":
+        return np.linspace(config["beta_start"], config["beta_end"], count)
+    if kind == "scaled_linear":
+        return np.asarray(np.linspace(config["beta_start"] ** 0.5, config["beta_end"] ** 0.5, count) ** 2)
+    if kind == "squaredcos_cap_v2":
+        bars = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.asarray(np.minimum(1 - bars[1:] / bars[:-1], 0.999))
+    raise ValueError(f"scheduler/scheduler_config.json has beta_schedule {kind!r}, which is not supported")
+
+
+def schedule_settings(config: Mapping[str, Any]) -> dict[str, object]:
+    """What a checkpoint fixes for every sampler; where it is silent, as its own scheduler class has it."""
+    own = str(config.get("_class_name", ""))
+    spacing = "leading" if own in _LEADING else "linspace"
+    settings: dict[str, object] = {
+        "timestep_spacing": config.get("timestep_spacing", spacing),
+        "steps_offset": config.get("steps_offset", 0),
+        "set_alpha_to_one": config.get("set_alpha_to_one", own != "PNDMScheduler"),
+        "rescale_betas_zero_snr": config.get("rescale_betas_zero_snr", False),
+    }
+    return settings
+
+
+def _is_there(found: Checkpoint, part: str) -> bool:
+    return (found.index().get(part) or [None])[0] is not None
+
+
+STABLE_DIFFUSION = Layout("stable_diffusion", ("StableDiffusionPipeline",))
+SDXL = Layout(
+    "sdxl",
+    ("StableDiffusionXLPipeline",),
+    text=("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
+)
+LAYOUTS = (STABLE_DIFFUSION, SDXL)

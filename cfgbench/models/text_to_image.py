@@ -1,0 +1,258 @@
+"""What text-to-image families share: text encoded once and kept, latents, decoding; a family adds its three calls.
+
+A condition is a dict of tensors, each with the batch first. Prompts are encoded one at a time, so that an encoding does
+not depend on what else was encoded, by the family's own diffusers pipeline, of which only the text part is loaded, and
+only while something is left to encode.
+"""
+
+import fcntl
+import gc
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cfgbench import layouts
+from cfgbench.cell import digest
+from cfgbench.checkpoints import Checkpoint
+from cfgbench.layouts import Layout
+from cfgbench.models import Level, Schedule
+from cfgbench.pixels import to_uint8
+from cfgbench.prompts import Prompts
+
+Encoding = dict[str, Tensor]  # of one prompt, or of a batch
+
+
+@dataclass(frozen=True)
+class TextToImage(ABC):
+    """A loaded checkpoint with its settings. Implements `cfgbench.models.Model` and `Prompted`."""
+
+    layout: Layout
+    checkpoint: Checkpoint
+    networks: dict[str, nn.Module]  # "main" and "decoder"
+    schedule: Schedule
+    device: torch.device
+    dtype: torch.dtype  # of the text encoders, as of the networks
+    height: int | None = None  # pixels; None is the checkpoint's own
+    width: int | None = None
+    negative_prompt: str | None = None
+    unconditional: str | None = None  # what no prompt is: empty | zeros; None is the pipeline's own
+    learned_variance: bool = False
+
+    @abstractmethod
+    def encode(self, pipeline: Any, text: str) -> Encoding:
+        """One prompt as the network reads it, tensors (1, ...); `pipeline` has its text part only."""
+
+    @abstractmethod
+    def call(self, network: nn.Module, x: Tensor, timestep: Tensor, condition: Encoding) -> Tensor:
+        """The network's prediction (n, ...) at x (n, *latent_shape), timestep () and a batch's condition."""
+
+    def configured(self, **settings: Any) -> Self:
+        """The same networks with other settings; ValueError for sizes that the network cannot have."""
+        changed = replace(self, **settings)
+        for name, size in zip(("height", "width"), changed.size, strict=True):
+            if size % (changed.factor * changed.patch):
+                raise ValueError(f"{name} = {size} is no multiple of {changed.factor * changed.patch} pixels")
+        return changed
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image per latent pixel, each way."""
+        config: Any = self.networks["decoder"].config
+        return int(2 ** (len(config.block_out_channels) - 1))
+
+    @property
+    def patch(self) -> int:
+        """Latent pixels, each way, that the network takes as one or halves away."""
+        return 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image in pixels."""
+        own = cast(Any, self.networks["main"]).config.sample_size
+        sides = (own, own) if isinstance(own, int) else own
+        return self.height or sides[0] * self.factor, self.width or sides[1] * self.factor
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of the latents of an image."""
+        channels = cast(Any, self.networks["main"]).config.in_channels
+        return channels, self.size[0] // self.factor, self.size[1] // self.factor
+
+    def conditions(self, labels: np.ndarray) -> dict[str, Encoding]:
+        """Raises TypeError: this model is asked by prompts."""
+        raise TypeError("a text-to-image model is asked by prompts, not by class labels")
+
+    def text_conditions(self, prompts: Prompts) -> dict[str, Encoding]:
+        """The prompts as "cond", and what the model is told instead of them as "uncond"."""
+        folder = prompts.cache / self.encoding_digest
+        told = self.negative_prompt or ""
+        encode_missing(self, [told, *prompts.whole], folder)
+        cond = [load_file(encoding_file(folder, text)) for text in prompts.texts]
+        nothing = self._nothing(load_file(encoding_file(folder, told)))
+        return {"cond": self._batch(cond), "uncond": self._batch([nothing] * len(cond))}
+
+    @property
+    def encoding_digest(self) -> str:
+        """Names everything that encodings depend on beside the prompt."""
+        texts = self.layout.text_digest(self.checkpoint)
+        return digest([self.layout.name, texts, str(self.dtype), self.device.type, *self._encoding_settings()])
+
+    def embed(self, condition: Encoding) -> Encoding:
+        """The condition: it is made of tensors already."""
+        return condition
+
+    def predict(self, x: Tensor, level: Level, condition: Encoding, network: str = "main") -> Tensor:
+        """The prediction at x, in the checkpoint's parameterisation."""
+        return self.call(self.networks[network], x, level.timestep.to(x.device), condition)
+
+    def class_log_probs(self, x: Tensor, level: Level) -> Tensor:
+        """Raises TypeError: there is no classifier."""
+        raise TypeError("a text-to-image model has no classifier of classes")
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """uint8 RGB images (n, 3, height, width), one at a time to bound memory."""
+        vae: Any = self.networks["decoder"]
+        dtype = next(vae.parameters()).dtype
+        images = [vae.decode(self._to_vae(part.to(dtype)), return_dict=False)[0] for part in latents[:, None]]
+        return to_uint8(torch.cat(images).float().cpu().numpy())
+
+    def _to_vae(self, latents: Tensor) -> Tensor:
+        """Latents in the scaling of the autoencoder."""
+        config: Any = self.networks["decoder"].config
+        scale, shift = float(config.scaling_factor), float(getattr(config, "shift_factor", None) or 0.0)
+        return latents / scale + shift
+
+    def _nothing(self, encoding: Encoding) -> Encoding:
+        """What the network is told instead of a prompt, from the encoding of the negative prompt or of ""."""
+        if self.negative_prompt is not None:
+            return encoding
+        kind = self.layout.unconditional(self.checkpoint, self.unconditional)
+        return {name: torch.zeros_like(part) if kind == "zeros" else part for name, part in encoding.items()}
+
+    def _batch(self, encodings: Sequence[Encoding]) -> Encoding:
+        return {name: torch.cat([one[name] for one in encodings]).to(self.device) for name in encodings[0]}
+
+    def _encoding_settings(self) -> tuple[str | int | None, ...]:
+        """Settings that change encodings."""
+        return ()
+
+
+def assemble(family: type[TextToImage], layout: Layout, checkpoint: Checkpoint, place: "Place") -> Any:
+    """A model of a family with its networks loaded."""
+    config = layouts.scheduler_config(checkpoint)
+    alphas = layouts.alphas_cumprod(config)
+    schedule = Schedule(alphas, config.get("prediction_type", "epsilon"), layouts.schedule_settings(config))
+    networks = {
+        "main": load_network(checkpoint, layout.denoiser, place),
+        "decoder": load_network(checkpoint, "vae", place),
+    }
+    return family(layout, checkpoint, networks, schedule, torch.device(place.device), place.dtype)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and as what networks are loaded."""
+
+    device: str
+    dtype: torch.dtype
+
+
+def load_network(checkpoint: Checkpoint, part: str, place: Place) -> nn.Module:
+    """A network of a checkpoint by the class that its index names; safetensors only, from the disk only."""
+    with _quiet():
+        network: nn.Module = _network_class(checkpoint, part).from_pretrained(
+            checkpoint.folder,
+            subfolder=part,
+            variant=checkpoint.variant,
+            dtype=place.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    return network.eval().requires_grad_(False).to(place.device)
+
+
+def _network_class(checkpoint: Checkpoint, part: str) -> Any:
+    name = checkpoint.index()[part][1]
+    found = getattr(diffusers, name, None)
+    if isinstance(found, type) and issubclass(found, diffusers.ModelMixin):
+        return found
+    raise ValueError(f"{checkpoint.name}/model_index.json says {part} is a {name}, which diffusers does not have")
+
+
+@contextmanager
+def text_part(model: TextToImage) -> Iterator[Any]:
+    """The text part of a checkpoint's pipeline, in memory for so long only."""
+    folder, layout = model.checkpoint.folder, model.layout
+    with _quiet():
+        pipeline = getattr(diffusers, layout.pipelines[0]).from_pretrained(
+            folder,
+            **{layout.denoiser: None, "vae": None, **dict.fromkeys(layout.unused(model.checkpoint))},
+            variant=model.checkpoint.variant,
+            dtype=model.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    try:
+        yield pipeline.to(model.device)
+    finally:
+        del pipeline
+        gc.collect()
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def encode_missing(model: TextToImage, texts: Sequence[str], folder: Path) -> None:
+    """Encode those of the texts that a folder has no file of; one process at a time does, others wait."""
+    if all(encoding_file(folder, text).exists() for text in texts):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        missing = [text for text in dict.fromkeys(texts) if not encoding_file(folder, text).exists()]
+        if not missing:
+            return
+        with text_part(model) as pipeline:
+            for text in missing:
+                encoding = {name: part.cpu().contiguous() for name, part in model.encode(pipeline, text).items()}
+                _write(encoding, encoding_file(folder, text))
+
+
+def encoding_file(folder: Path, text: str) -> Path:
+    """The file of a text's encoding, named by its content."""
+    return folder / f"{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:32]}.safetensors"
+
+
+def _write(encoding: Encoding, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(encoding, temporary)
+    temporary.replace(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without remarks on parts that are left out on purpose, and without progress bars."""
+    libraries: tuple[Any, ...] = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [logging.get_verbosity() for logging in libraries]
+    for logging in libraries:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, level in zip(libraries, levels, strict=True):
+            logging.set_verbosity(level)
+            logging.enable_progress_bar()
