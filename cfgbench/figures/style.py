@@ -235,9 +235,8 @@ def share_limits(axes: Sequence[Axes], which: str = "y") -> None:
     transform = (axes[0].yaxis if which == "y" else axes[0].xaxis).get_transform()
     shown = transform.transform(np.array([ax.get_ylim() if which == "y" else ax.get_xlim() for ax in axes]))
     ends = np.array([ax.dataLim.intervaly if which == "y" else ax.dataLim.intervalx for ax in axes])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        data = transform.transform(ends)
-    data = data[np.isfinite(data)]
+    log = (axes[0].get_yscale() if which == "y" else axes[0].get_xscale()) == "log"
+    data = transform.transform(ends[np.isfinite(ends) & ((ends > 0) | (not log))])
     room = OUTER_MARGIN * np.ptp(data) if data.size else 0.0
     outer = np.array([min(shown.min(), *(data - room)), max(shown.max(), *(data + room))])
     low, high = transform.inverted().transform(outer)
