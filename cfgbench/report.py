@@ -11,7 +11,7 @@ from cfgbench.cell import canonical_json
 from cfgbench.errors import unwritable
 from cfgbench.records import Machine
 from cfgbench.store import replace
-from cfgbench.tables import methods, rows, text
+from cfgbench.tables import equal_cost, methods, rows, text
 from cfgbench.tables.results import Results, load
 
 FORMATS = ("pdf", "png")
@@ -24,21 +24,30 @@ def build(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     from cfgbench.figures import draw_all
 
     results = load(folder)
-    tables = {"best": text.best_table(results), "results": text.results_table(results)}
-    if results.speeds:
-        tables["speed"] = text.speed_table(results)
-    compared = methods.compare_methods(results)
-    if compared:
-        tables["methods"] = methods.methods_table(results, compared)
-    files = _csv_files(results)
-    if compared:
-        files["methods.csv"] = rows.to_csv(methods.method_rows(results, compared))
+    tables, files = _tables(results), _csv_files(results)
+    for name, (table, rows_of) in _comparisons(results).items():
+        tables[name], files[f"{name}.csv"] = table, rows.to_csv(rows_of)
     files["report.html"] = html.render(results, tables, files, list(_notes(results)), list(_provenance(results)))
     files |= {f"{name}.md": text.to_markdown(table) for name, table in tables.items()}
     files |= {f"{name}.tex": text.to_latex(table) for name, table in tables.items()}
     figures = draw_all(results, folder / "figures", formats)
     files["summary.md"] = summary(results, tables, figures)
     return [*(_write(folder / name, content) for name, content in files.items()), *figures]
+
+
+def _tables(results: Results) -> dict[str, text.Table]:
+    tables = {"best": text.best_table(results), "results": text.results_table(results)}
+    return tables | ({"speed": text.speed_table(results)} if results.speeds else {})
+
+
+def _comparisons(results: Results) -> dict[str, tuple[text.Table, list[rows.Row]]]:
+    """Methods against CFG, where there are others."""
+    at_best, at_cost = methods.compare_methods(results), equal_cost.compare_at_cost(results)
+    found = {
+        "methods": (methods.methods_table(results, at_best), methods.method_rows(results, at_best)),
+        "equal_cost": (equal_cost.cost_table(at_cost), equal_cost.cost_rows(at_cost)),
+    }
+    return {name: made for name, made in found.items() if made[1]}
 
 
 def answer(folder: Path) -> str:

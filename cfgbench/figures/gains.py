@@ -16,7 +16,7 @@ from cfgbench import statistics
 from cfgbench.figures import style
 from cfgbench.published import Gain, gains
 from cfgbench.statistics import Estimate
-from cfgbench.tables.methods import Comparison, compare_methods, method_label
+from cfgbench.tables.methods import Comparison, compare_methods
 from cfgbench.tables.results import Results
 
 PUBLISHED = "#777777"
@@ -39,7 +39,7 @@ def published_gains(results: Results) -> Figure | None:
     for y, name in enumerate(reversed(order)):
         _draw(ax, y, [_ratio(row, compared) for row in _of(compared, name)], gains(name))
     ax.axvline(1, color=style.NEUTRAL, linewidth=0.6, zorder=1)
-    ax.set_yticks(range(len(order)), [method_label(ours[name].tuned) for name in reversed(order)])
+    ax.set_yticks(range(len(order)), [ours[name].tuned.label for name in reversed(order)])
     ax.set_xlabel("FID / FID of tuned CFG")
     _legend(figure)
     sources = "; ".join(dict.fromkeys(gain.source for name in order for gain in gains(name))) or "none"

@@ -1,10 +1,9 @@
 """Guidance methods against tuned CFG: each at its own best setting, with what the search for it cost.
 
-A *contest* is all guided cells of one network, dtype and seed; a second network beside it (a weak one) does not make
-it another. Each method is tuned over all its cells there. The best of many cells flatters itself on the samples that
-it was chosen by, so differences are cross-fitted: half of the samples choose, the other half judges, and the other way
-round. P-values are corrected for the number of comparisons in the table (Holm). Where equally trained networks of
-several training seeds took part, a row says what holds on average, with the spread between networks as the error.
+The best of many cells flatters itself on the samples that it was chosen by, so differences are cross-fitted: half of
+the samples choose, the other half judges, and the other way round. P-values are corrected for the number of comparisons
+in the table (Holm). Where equally trained networks of several training seeds took part, a row says what holds on
+average, with the spread between networks as the error.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,29 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cfgbench import statistics
-from cfgbench.cell import ModelRef, canonical_json, number
-from cfgbench.records import CellRecord
-from cfgbench.registry import METHODS, MODELS
-from cfgbench.statistics import Estimate, Floats
+from cfgbench.cell import ModelRef
+from cfgbench.statistics import Estimate
 from cfgbench.tables import matched
-from cfgbench.tables.compare import common_size, paired, replicated, rungs, seconds_per_image, value
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, describe, other_parameters, varying
+from cfgbench.tables.compare import seconds_per_image, value
+from cfgbench.tables.results import Results
 from cfgbench.tables.rows import Row
 from cfgbench.tables.text import BEST, TIED, Table, Text, with_error
-
-BASELINE = "cfg"
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A method in one contest, at its best setting by FID."""
-
-    method: str  # "cfg", or "cfg, interval" for CFG with a further parameter, which competes with plain CFG
-    arms: tuple[Arm, ...]
-    arm: Arm
-    record: CellRecord
-    cells: int  # tried
-    cross_fitted: Floats  # pseudo-values (B,) of the best, chosen without the group that judges
+from cfgbench.tables.tuning import Tuned, contests
 
 
 @dataclass(frozen=True)
@@ -54,8 +38,8 @@ class Comparison:
 def compare_methods(results: Results) -> list[Comparison]:
     """All methods of every contest that CFG took part in with another, then the means over training seeds."""
     column = results.column("fid")
-    contests = [] if column is None else _contests(results, column)
-    single = [row for model, entries in contests for row in _against_cfg(results, model, entries)]
+    found = [] if column is None else contests(results, column)
+    single = [row for model, entries in found for row in _against_cfg(results, model, entries)]
     rows = [*single, *_over_networks(single)]
     corrected = statistics.holm([row.gap.p_value if row.gap else None for row in rows])
     return [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
@@ -78,58 +62,6 @@ def methods_table(results: Results, rows: Sequence[Comparison]) -> Table:
     matches = tuple(f"FID difference at CFG's {name}" for name in names)
     header = ("model", "method", "setting", "cells tried", "FID", "FID - CFG's", "p", *matches, "NFE", "seconds ratio")
     return Table(caption, header, texts)
-
-
-def _contests(results: Results, column: Column) -> list[tuple[ModelRef, list[Tuned]]]:
-    grouped: dict[str, tuple[ModelRef, dict[str, list[Arm]]]] = {}
-    for arm in results.arms:
-        cell = arm.records[0].cell
-        if METHODS[arm.method].scale is None:
-            continue
-        model = _main_network(cell.model)
-        key = canonical_json([model.label, cell.dtype, cell.seed])
-        grouped.setdefault(key, (model, {}))[1].setdefault(_name(arm), []).append(arm)
-    found = [(model, _tune(methods, column)) for model, methods in grouped.values() if BASELINE in methods]
-    return [(model, tuned) for model, tuned in found if len(tuned) > 1 and tuned[0].method == BASELINE]
-
-
-def _name(arm: Arm) -> str:
-    extra = other_parameters(arm.records[-1].cell) if arm.method == BASELINE else {}
-    return ", ".join([arm.method, *extra])
-
-
-def method_label(tuned: Tuned) -> str:
-    """The method as people call it: `CFG, interval`."""
-    return ", ".join([METHODS[tuned.arm.method].label, *tuned.method.split(", ")[1:]])
-
-
-def _main_network(model: ModelRef) -> ModelRef:
-    """A model without the parameters that only add a network beside the one that is sampled."""
-    entry = MODELS.get(model.name)
-    beside = {p for name, p in entry.switches.items() if name in entry.networks} if entry else set()
-    return model.model_copy(update={"parameters": {k: v for k, v in model.parameters.items() if k not in beside}})
-
-
-def _tune(methods: dict[str, list[Arm]], column: Column) -> list[Tuned]:
-    """Each method at its best, CFG first; all judged at the sample count that every cell has."""
-    records = [r for arms in methods.values() for arm in arms for r in arm.records if rungs(column, r)]
-    count = common_size(column, records)
-    if count is None or not paired(records, count) or not all(rungs(column, r)[count].replicates for r in records):
-        return []
-    order = sorted(methods, key=lambda name: name != BASELINE)
-    return [tuned for name in order for tuned in _tuned(name, methods[name], column, count)]
-
-
-def _tuned(method: str, arms: Sequence[Arm], column: Column, count: int) -> list[Tuned]:
-    tried = {r.id: (arm, r) for arm in arms for r in arm.records if rungs(column, r)}
-    if not tried:
-        return []
-    scores = [replicated(column, rungs(column, record)[count]) for _, record in tried.values()]
-    sign = 1 if column.entry.lower_is_better else -1
-    best = min(range(len(scores)), key=lambda i: sign * float(statistics.pseudo_values(scores[i]).mean()))
-    arm, record = list(tried.values())[best]
-    fair = statistics.cross_fitted(scores, column.entry.lower_is_better)
-    return [Tuned(method, tuple(arms), arm, record, len(tried), fair)]
 
 
 def _against_cfg(results: Results, model: ModelRef, entries: Sequence[Tuned]) -> list[Comparison]:
@@ -162,31 +94,20 @@ def _over_networks(rows: Sequence[Comparison]) -> list[Comparison]:
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for row in rows:
         if row.gap is not None:
-            groups.setdefault((_any_seed(_main_network(row.tuned.record.cell.model)), row.tuned.method), []).append(row)
+            groups.setdefault((row.tuned.replicate_of, row.tuned.method), []).append(row)
     return [_mean_over_networks(model, found) for (model, _), found in groups.items() if len(found) > 1]
-
-
-def _any_seed(model: ModelRef) -> str:
-    entry = MODELS.get(model.name)
-    name = entry.replicate if entry else None
-    return model.model_copy(update={"parameters": {k: v for k, v in model.parameters.items() if k != name}}).label
 
 
 def _mean_over_networks(model: str, rows: Sequence[Comparison]) -> Comparison:
     names = dict(rows[0].at_matched)
-    matches = tuple((name, _mean([dict(row.at_matched)[name] for row in rows])) for name in names)
-    return Comparison(model, "", rows[0].tuned, len(rows), _mean([row.gap for row in rows]), at_matched=matches)
+    matches = tuple((name, mean_gap([dict(row.at_matched)[name] for row in rows])) for name in names)
+    return Comparison(model, "", rows[0].tuned, len(rows), mean_gap([row.gap for row in rows]), at_matched=matches)
 
 
-def _mean(gaps: Sequence[Estimate | None]) -> Estimate | None:
+def mean_gap(gaps: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean over networks, with the spread between them as its error; None where one is lacking."""
     values = [gap.value for gap in gaps if gap is not None]
     return statistics.mean_of(np.array(values)) if len(values) == len(gaps) else None
-
-
-def _setting(tuned: Tuned) -> str:
-    names = [name for name in varying([arm.fields for arm in tuned.arms]) if name != "method"]
-    scale = f"{SCALE_SYMBOLS[tuned.arm.axis]} = {number(tuned.arm.scale_of(tuned.record))}"
-    return ", ".join(filter(None, (scale, describe(tuned.arm.fields, names))))
 
 
 def _seconds_ratio(results: Results, tuned: Tuned) -> float | None:
@@ -204,16 +125,18 @@ def _row(results: Results, row: Comparison) -> Row:
         column = results.column("fid")
         plain = value(column, tuned.record) if column else None
         fair = statistics.mean_of(tuned.cross_fitted)
-        found |= {"setting": _setting(tuned), "cells_tried": tuned.cells, "id": tuned.record.id}
+        found |= {"setting": tuned.setting, "cells_tried": tuned.cells, "images_tried": tuned.cells * tuned.samples}
+        found |= {"id": tuned.record.id}
         found |= {"num_samples": tuned.record.num_samples, "fid_best": plain.value if plain else None}
-        found |= _estimate("fid", fair) | {"nfe": tuned.record.nfe, "seconds_ratio": _seconds_ratio(results, tuned)}
-    found |= _estimate("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
+        found |= estimate_row("fid", fair) | {"nfe": tuned.record.nfe, "seconds_ratio": _seconds_ratio(results, tuned)}
+    found |= estimate_row("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
     for name, gap in row.at_matched:
-        found |= _estimate(f"fid_at_matched_{name.lower().replace(' ', '_')}", gap)
+        found |= estimate_row(f"fid_at_matched_{name.lower().replace(' ', '_')}", gap)
     return found
 
 
-def _estimate(name: str, found: Estimate | None) -> Row:
+def estimate_row(name: str, found: Estimate | None) -> Row:
+    """An estimate as four columns; empty ones where there is none."""
     low, high = (found.interval if found else None) or (None, None)
     error = found.standard_error if found else None
     return {name: found.value if found else None, f"{name}_se": error, f"{name}_lo": low, f"{name}_hi": high}
@@ -222,7 +145,7 @@ def _estimate(name: str, found: Estimate | None) -> Row:
 def _texts(results: Results, row: Comparison, rows: Sequence[Comparison], names: Sequence[str]) -> tuple[Text, ...]:
     tuned, several = row.tuned, row.networks > 1
     model = f"{row.model}, mean of {row.networks} networks" if several else row.model
-    setting = (Text(""), Text("")) if several else (Text(_setting(tuned)), Text(str(tuned.cells)))
+    setting = (Text(""), Text("")) if several else (Text(tuned.setting), Text(str(tuned.cells)))
     fid = Text("") if several else Text(with_error(statistics.mean_of(tuned.cross_fitted)), _mark(row, rows))
     gaps = [row.gap, *(dict(row.at_matched).get(name) for name in names)]
     first, *rest = (Text(with_error(gap) if gap else "") for gap in gaps)
@@ -230,7 +153,7 @@ def _texts(results: Results, row: Comparison, rows: Sequence[Comparison], names:
     ratio = None if several else _seconds_ratio(results, tuned)
     nfe = tuned.record.nfe  # not known of samples that were made elsewhere
     cost = (Text("" if nfe is None else f"{nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
-    return (Text(model), Text(method_label(tuned)), *setting, fid, first, p, *rest, *cost)
+    return (Text(model), Text(tuned.label), *setting, fid, first, p, *rest, *cost)
 
 
 def _mark(row: Comparison, rows: Sequence[Comparison]) -> str:

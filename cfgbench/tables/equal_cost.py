@@ -1,0 +1,157 @@
+"""Guidance methods against CFG on a budget: both tuned over what costs no more, in network passes or in seconds.
+
+A budget is what CFG costs in one of the ways that it was run, with so many steps of a sampler. The other method may
+spend what it likes of it, but must have tried something that takes more than half: a method that was only run at few
+steps is not compared as if it could do no better. Nothing is interpolated, since nobody can sample with 33.7 passes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cfgbench import statistics
+from cfgbench.cell import ModelRef
+from cfgbench.records import CellRecord
+from cfgbench.statistics import Estimate
+from cfgbench.tables.compare import seconds_per_image
+from cfgbench.tables.methods import estimate_row, mean_gap
+from cfgbench.tables.results import Arm, Column, Results
+from cfgbench.tables.rows import Row
+from cfgbench.tables.text import Table, Text, with_error
+from cfgbench.tables.tuning import Tuned, contests, tune
+
+ROOM = 1.001  # what still counts as the budget
+LEAST = 0.5  # of the budget, that a setting tried by the other method must exceed
+
+Cost = Callable[[CellRecord], float | None]
+
+
+@dataclass(frozen=True)
+class AtCost:
+    """A method against CFG within a budget, on one network or as the mean over several."""
+
+    model: str
+    kind: str  # of cost: NFE, seconds
+    run: str  # how CFG was run for it: `ddim, 25 steps`
+    budget: float
+    other: Tuned  # on the first network, in a row of several
+    cfg: Tuned
+    spent: float
+    networks: int
+    gap: Estimate | None  # FID, method - CFG, cross-fitted
+    p_holm: float | None = None
+
+
+def compare_at_cost(results: Results) -> list[AtCost]:
+    """Every method within every budget of each contest in which CFG was run at several costs, then means over networks.
+
+    Where CFG has one cost only, its comparison with a method at each one's best says it all.
+    """
+    column = results.column("fid")
+    rows: list[AtCost] = []
+    for model, entries in contests(results, column) if column else ():
+        for kind, cost in _costs(results).items():
+            rows += _in_contest(model, entries, column, kind, cost) if column else ()
+    rows += _over_networks(rows)
+    corrected = statistics.holm([row.gap.p_value if row.gap else None for row in rows])
+    return [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
+
+
+def cost_rows(rows: Iterable[AtCost]) -> list[Row]:
+    """`equal_cost.csv`."""
+    return [_row(row) for row in rows]
+
+
+def cost_table(rows: Sequence[AtCost]) -> Table:
+    """What `equal_cost.csv` says, as text."""
+    caption = (
+        "Each method and CFG at their best FID among the settings that cost no more than CFG does in the run named: in "
+        "network passes, a classifier's own not counted, or in seconds on the machine of the run. FID differences are "
+        "to CFG on the same noise, cross-fitted; p is Holm's over the table. Rows of several networks: mean and "
+        "interval over training seeds."
+    )
+    header = ("model", "budget", "method", "setting", "spent", "CFG's setting", "FID - CFG's", "p")
+    return Table(caption, header, tuple(_texts(row) for row in rows))
+
+
+def _costs(results: Results) -> Mapping[str, Cost]:
+    def seconds(record: CellRecord) -> float | None:
+        found = seconds_per_image(results, record)
+        return None if found is None else found[0]
+
+    return {"NFE": lambda record: record.nfe, "seconds": seconds}
+
+
+def _in_contest(model: ModelRef, entries: Sequence[Tuned], column: Column, kind: str, cost: Cost) -> Iterator[AtCost]:
+    cfg, *others = entries
+    runs = _budgets(cfg, cost)
+    for run, budget in runs.items() if len(runs) > 1 else ():
+        baseline = _within(cfg, column, cost, budget)
+        for other in others:
+            found = _within(other, column, cost, budget)
+            if baseline is None or found is None:
+                continue
+            gap = statistics.mean_of(found.cross_fitted - baseline.cross_fitted)
+            spent = cost(found.record) or 0.0
+            yield AtCost(model.label, kind, run, budget, found, baseline, spent, 1, gap)
+
+
+def _budgets(cfg: Tuned, cost: Cost) -> dict[str, float]:
+    """What CFG costs in each run, cheapest first."""
+    costs = {_run(record): cost(record) for arm in cfg.arms for record in _guided(arm)}
+    known = {run: spent for run, spent in costs.items() if spent is not None}
+    return dict(sorted(known.items(), key=lambda item: item[1]))
+
+
+def _run(record: CellRecord) -> str:
+    diffusion = record.cell.sampler
+    return f"{diffusion.sampler}, {diffusion.steps} steps"
+
+
+def _guided(arm: Arm) -> list[CellRecord]:
+    """The cells of a curve in which its method is on."""
+    return [record for record in arm.records if record.cell.guidance.method == arm.method]
+
+
+def _within(entry: Tuned, column: Column, cost: Cost, budget: float) -> Tuned | None:
+    """A method tuned over what costs no more than a budget; None where nothing takes more than half of it."""
+    costs = {record.id: cost(record) for arm in entry.arms for record in arm.records}
+    affordable = {id for id, spent in costs.items() if spent is not None and spent <= ROOM * budget}
+    guided = [costs[record.id] for arm in entry.arms for record in _guided(arm) if record.id in affordable]
+    if max((spent for spent in guided if spent is not None), default=0.0) <= LEAST * budget:
+        return None
+    arms = [replace(arm, points=tuple(p for p in arm.points if p.record.id in affordable)) for arm in entry.arms]
+    return next(iter(tune(entry.method, [arm for arm in arms if arm.points], column, entry.samples)), None)
+
+
+def _over_networks(rows: Sequence[AtCost]) -> list[AtCost]:
+    groups: dict[tuple[str, ...], list[AtCost]] = {}
+    for row in rows:
+        groups.setdefault((row.other.replicate_of, row.kind, row.run, row.other.method), []).append(row)
+    return [
+        replace(found[0], model=model, networks=len(found), gap=mean_gap([row.gap for row in found]))
+        for (model, *_), found in groups.items()
+        if len(found) > 1
+    ]
+
+
+def _row(row: AtCost) -> Row:
+    found: Row = {"model": row.model, "networks": row.networks, "cost": row.kind, "run": row.run}
+    found |= {"method": row.other.method}
+    if row.networks == 1:
+        found |= {"budget": row.budget, "setting": row.other.setting, "spent": row.spent}
+        found |= {"cells_tried": row.other.cells, "cfg_setting": row.cfg.setting, "cfg_cells_tried": row.cfg.cells}
+    return found | estimate_row("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
+
+
+def _texts(row: AtCost) -> tuple[Text, ...]:
+    several = row.networks > 1
+    model = f"{row.model}, mean of {row.networks} networks" if several else row.model
+    equal = row.networks == 1 or row.kind == "NFE"  # networks take their seconds each
+    budget = f"{_amount(row.kind, row.budget) if equal else row.kind} (CFG, {row.run})"
+    own = ("", "", "") if several else (row.other.setting, _amount(row.kind, row.spent), row.cfg.setting)
+    gap, p = (with_error(row.gap) if row.gap else ""), ("" if row.p_holm is None else f"{row.p_holm:.2g}")
+    return tuple(map(Text, (model, budget, row.other.label, *own, gap, p)))
+
+
+def _amount(kind: str, value: float) -> str:
+    return f"{value:g} NFE" if kind == "NFE" else f"{1e3 * value:.3g} ms per image"

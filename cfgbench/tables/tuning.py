@@ -1,0 +1,101 @@
+"""Guidance methods tuned on one network: what competes with what, what the search cost, and each method's best.
+
+A *contest* is all guided cells of one network, dtype and seed; a second network beside it (a weak one) does not make
+it another. Each method is tuned over all its cells there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cfgbench import statistics
+from cfgbench.cell import ModelRef, canonical_json, number
+from cfgbench.records import CellRecord
+from cfgbench.registry import METHODS, MODELS
+from cfgbench.statistics import Floats
+from cfgbench.tables.compare import common_size, paired, replicated, rungs
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, describe, other_parameters, varying
+
+BASELINE = "cfg"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A method in one contest, at its best setting by FID."""
+
+    method: str  # "cfg", or "cfg, interval" for CFG with a further parameter, which competes with plain CFG
+    arms: tuple[Arm, ...]
+    arm: Arm
+    record: CellRecord
+    cells: int  # tried
+    samples: int  # of each cell
+    cross_fitted: Floats  # pseudo-values (B,) of the best, chosen without the group that judges
+
+    @property
+    def label(self) -> str:
+        """The method as people call it: `CFG, interval`."""
+        return ", ".join([METHODS[self.arm.method].label, *self.method.split(", ")[1:]])
+
+    @property
+    def setting(self) -> str:
+        """`s = 1.2, shape damped`: the best scale, and what else was tried in more than one value."""
+        names = [name for name in varying([arm.fields for arm in self.arms]) if name != "method"]
+        scale = f"{SCALE_SYMBOLS[self.arm.axis]} = {number(self.arm.scale_of(self.record))}"
+        return ", ".join(filter(None, (scale, describe(self.arm.fields, names))))
+
+    @property
+    def replicate_of(self) -> str:
+        """The network, by a name that it shares with those that differ in the training seed alone."""
+        model = main_network(self.record.cell.model)
+        entry = MODELS.get(model.name)
+        name = entry.replicate if entry else None
+        kept = {key: value for key, value in model.parameters.items() if key != name}
+        return model.model_copy(update={"parameters": kept}).label
+
+
+def contests(results: Results, column: Column) -> list[tuple[ModelRef, list[Tuned]]]:
+    """Those that CFG took part in with another method; it comes first."""
+    grouped: dict[str, tuple[ModelRef, dict[str, list[Arm]]]] = {}
+    for arm in results.arms:
+        cell = arm.records[0].cell
+        if METHODS[arm.method].scale is None:
+            continue
+        model = main_network(cell.model)
+        key = canonical_json([model.label, cell.dtype, cell.seed])
+        grouped.setdefault(key, (model, {}))[1].setdefault(_name(arm), []).append(arm)
+    found = [(model, _tune(methods, column)) for model, methods in grouped.values() if BASELINE in methods]
+    return [(model, entries) for model, entries in found if len(entries) > 1 and entries[0].method == BASELINE]
+
+
+def _name(arm: Arm) -> str:
+    extra = other_parameters(arm.records[-1].cell) if arm.method == BASELINE else {}
+    return ", ".join([arm.method, *extra])
+
+
+def main_network(model: ModelRef) -> ModelRef:
+    """A model without the parameters that only add a network beside the one that is sampled."""
+    entry = MODELS.get(model.name)
+    beside = {p for name, p in entry.switches.items() if name in entry.networks} if entry else set()
+    return model.model_copy(update={"parameters": {k: v for k, v in model.parameters.items() if k not in beside}})
+
+
+def _tune(methods: dict[str, list[Arm]], column: Column) -> list[Tuned]:
+    """Each method at its best, CFG first; all judged at the sample count that every cell has."""
+    records = [r for arms in methods.values() for arm in arms for r in arm.records if rungs(column, r)]
+    count = common_size(column, records)
+    if count is None or not paired(records, count) or not all(rungs(column, r)[count].replicates for r in records):
+        return []
+    order = sorted(methods, key=lambda name: name != BASELINE)
+    return [one for name in order for one in tune(name, methods[name], column, count)]
+
+
+def tune(method: str, arms: Sequence[Arm], column: Column, count: int) -> list[Tuned]:
+    """The method at its best, judged at so many samples; nothing where no cell has the score."""
+    tried = {r.id: (arm, r) for arm in arms for r in arm.records if rungs(column, r)}
+    if not tried:
+        return []
+    scores = [replicated(column, rungs(column, record)[count]) for _, record in tried.values()]
+    sign = 1 if column.entry.lower_is_better else -1
+    best = min(range(len(scores)), key=lambda i: sign * float(statistics.pseudo_values(scores[i]).mean()))
+    arm, record = list(tried.values())[best]
+    fair = statistics.cross_fitted(scores, column.entry.lower_is_better)
+    return [Tuned(method, tuple(arms), arm, record, len(tried), count, fair)]
