@@ -7,10 +7,10 @@ that code, described by a `config.json` beside them. No torch.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cfgbench import layouts
 from cfgbench.checkpoints import check_whole
@@ -49,9 +49,23 @@ class Architecture(BaseModel):
     learned_variance: bool = True
     dropout: float = Field(default=0.0, ge=0, lt=1)  # in training
 
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level."""
+        return [int(multiplier * self.channels) for multiplier in self.multipliers]
+
     def num_heads(self, channels: int) -> int:
         """Attention heads of a layer."""
         return self.heads if self.head_channels is None and self.heads else channels // (self.head_channels or channels)
+
+    @model_validator(mode="after")
+    def _channels_divide(self) -> Self:
+        for level, width in enumerate(self.widths):
+            attends = self.image_size >> level in self.attention or level == len(self.widths) - 1
+            parts = (self.head_channels or self.heads or 1) if attends else 1
+            if width % 32 or width % parts:
+                raise ValueError(f"level {level} has {width} channels: make it a multiple of 32 and of {parts}")
+        return self
 
 
 class Networks(BaseModel):
@@ -138,14 +152,14 @@ def lacks(path: str, resolution: int | None = None, unconditional: bool = False,
     return missing
 
 
-def alphas_cumprod(described: Networks) -> np.ndarray:
-    """(1000,) float64 of the training schedule."""
-    return layouts.alphas_cumprod(_SCHEDULES[described.noise_schedule])
+def alphas_cumprod(noise_schedule: str) -> np.ndarray:
+    """(1000,) float64 of a training schedule, `linear` or `cosine`."""
+    return layouts.alphas_cumprod(_SCHEDULES[noise_schedule])
 
 
 def noise_levels(path: str, resolution: int | None = None, **_: object) -> np.ndarray:
     """Sigma per training timestep (1000,), increasing."""
-    return np.asarray(np.sqrt(1 / alphas_cumprod(networks(path, resolution)) - 1))
+    return np.asarray(np.sqrt(1 / alphas_cumprod(networks(path, resolution).noise_schedule) - 1))
 
 
 def num_classes(path: str, resolution: int | None = None, **_: object) -> int:

@@ -167,6 +167,22 @@ MODELS |= {
         capabilities=("attention", "grid", "learned_variance"),
         lacks="cfgbench.adm_layout:lacks",
     ),
+    "cifar10": Model(
+        "cfgbench.models.adm:load",
+        {
+            "path": Parameter("str", required=True, location=True, doc="the folder `cfgbench train cifar10` wrote"),
+            **_PIXELS,
+        },
+        num_classes=10,
+        files="cfgbench.adm_layout:files",
+        noise_levels="cfgbench.adm_layout:noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        networks=("main", "classifier"),
+        capabilities=("attention", "embedding", "grid"),
+        lacks="cfgbench.adm_layout:lacks",
+    ),
 }
 
 METRICS: dict[str, Metric] = {

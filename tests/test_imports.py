@@ -102,7 +102,7 @@ ALLOWED = {
     "sklearn": ("cfgbench.training.",),
     "transformers": ("cfgbench.models.",),
     "huggingface_hub": ("cfgbench.checkpoints",),
-    "pyarrow": ("cfgbench.prompts",),
+    "pyarrow": ("cfgbench.prompts", "cfgbench.training.pictures"),
 }
 
 

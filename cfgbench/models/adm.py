@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -51,7 +51,9 @@ class Adm:
     def schedule(self) -> Schedule:
         """The training schedule, and which of its timesteps samplers choose."""
         return Schedule(
-            adm_layout.alphas_cumprod(self.described), "epsilon", {"timestep_spacing": self.timestep_spacing}
+            adm_layout.alphas_cumprod(self.described.noise_schedule),
+            "epsilon",
+            {"timestep_spacing": self.timestep_spacing},
         )
 
     def conditions(self, labels: np.ndarray) -> dict[str, Tensor]:
@@ -59,6 +61,11 @@ class Adm:
         cond, main = torch.as_tensor(labels, dtype=torch.int64, device=self.device), self.described.diffusion
         knows_none = main.classes is None or main.null_label or "unconditional" in self.networks
         return {"cond": cond} | ({"uncond": torch.full_like(cond, main.classes or 0)} if knows_none else {})
+
+    def embed(self, condition: Tensor) -> Tensor:
+        """The embedding (n, d) of labels (n,), which networks that know a null label take in their place."""
+        embedding: Tensor = cast(UNet, self.networks["main"]).label_emb(condition)
+        return embedding
 
     def predict(self, x: Tensor, level: Level, condition: Tensor, network: str = "main") -> Tensor:
         """Noise and, where learned, variance (n, 3 or 6, side, side), in float32."""

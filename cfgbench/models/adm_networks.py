@@ -98,7 +98,7 @@ class _Encoder(nn.Module):
         self.shape, width = shape, 4 * shape.channels
         self.time_embed = nn.Sequential(nn.Linear(shape.channels, width), nn.SiLU(), nn.Linear(width, width))
         self.input_blocks = nn.ModuleList(_way_down(shape))
-        last = _widths(shape)[-1]
+        last = shape.widths[-1]
         first, second = (ResidualBlock(shape, last, last) for _ in range(2))
         self.middle_block = Stack(first, _attention(shape, last), second)
 
@@ -124,14 +124,15 @@ class UNet(_Encoder):
         if shape.classes is not None:
             self.label_emb = nn.Embedding(shape.classes + shape.null_label, 4 * shape.channels)
         self.output_blocks = nn.ModuleList(_way_up(shape))
-        first, outputs = _widths(shape)[0], (1 + shape.learned_variance) * IMAGE_CHANNELS
+        first, outputs = shape.widths[0], (1 + shape.learned_variance) * IMAGE_CHANNELS
         last = _zeroed(_convolution(first, outputs))
         self.out = nn.Sequential(nn.GroupNorm(GROUPS, first), nn.SiLU(), last)
 
     def forward(self, x: Tensor, timestep: Tensor, label: Tensor | None = None) -> Tensor:
-        """Labels are (n,) int64, and None of a network without classes."""
+        """Labels are (n,) int64, or embedded (n, 4 channels), and None of a network without classes."""
         embedding = self.embedding(timestep, x.dtype)
-        embedding = embedding if label is None else embedding + self.label_emb(label)
+        if label is not None:
+            embedding = embedding + (label if label.is_floating_point() else self.label_emb(label))
         h, maps = self.encode(x, embedding)
         for block, kept in zip(self.output_blocks, reversed(maps), strict=True):
             h = block(torch.cat([h, kept], dim=1), embedding)
@@ -144,7 +145,7 @@ class Classifier(_Encoder):
 
     def __init__(self, shape: Architecture) -> None:
         super().__init__(shape)
-        last, side = _widths(shape)[-1], shape.image_size >> (len(shape.multipliers) - 1)
+        last, side = shape.widths[-1], shape.image_size >> (len(shape.multipliers) - 1)
         pool = AttentionPool(side, last, shape.classes or 1, shape.num_heads(last))
         self.out = nn.Sequential(nn.GroupNorm(GROUPS, last), nn.SiLU(), pool)
 
@@ -162,7 +163,7 @@ def sinusoids(timestep: Tensor, size: int) -> Tensor:
 
 def _way_down(shape: Architecture) -> Iterator[Stack]:
     """The first convolution, then each level's blocks, and between levels one that halves the side."""
-    widths, inputs = _widths(shape), _widths(shape)[0]
+    widths, inputs = shape.widths, shape.widths[0]
     yield Stack(_convolution(IMAGE_CHANNELS, inputs))
     for level, width in enumerate(widths):
         for _ in range(shape.blocks):
@@ -174,7 +175,7 @@ def _way_down(shape: Architecture) -> Iterator[Stack]:
 
 def _way_up(shape: Architecture) -> Iterator[Stack]:
     """One block for every feature map of the way down, in reverse; the last of a level doubles the side."""
-    widths, kept = _widths(shape), _kept_widths(shape)
+    widths, kept = shape.widths, _kept_widths(shape)
     inputs = widths[-1]
     for level in reversed(range(len(widths))):
         for block in range(shape.blocks + 1):
@@ -184,21 +185,16 @@ def _way_up(shape: Architecture) -> Iterator[Stack]:
             yield Stack(*layers, *([ResidualBlock(shape, inputs, inputs, 2)] if doubles else []))
 
 
-def _widths(shape: Architecture) -> list[int]:
-    """Channels of each level."""
-    return [int(multiplier * shape.channels) for multiplier in shape.multipliers]
-
-
 def _kept_widths(shape: Architecture) -> list[int]:
     """Channels of the feature maps of the way down."""
-    widths = _widths(shape)
+    widths = shape.widths
     levels = [[width] * (shape.blocks + (level < len(widths) - 1)) for level, width in enumerate(widths)]
     return [widths[0], *(width for level in levels for width in level)]
 
 
 def _attention_at(shape: Architecture, level: int) -> list[AttentionBlock]:
     has_some = shape.image_size >> level in shape.attention
-    return [_attention(shape, _widths(shape)[level])] if has_some else []
+    return [_attention(shape, shape.widths[level])] if has_some else []
 
 
 def _attention(shape: Architecture, channels: int) -> AttentionBlock:
