@@ -98,6 +98,7 @@ _SCHEDULED: dict[str, Method] = {
         source="Chung et al. 2024 (arXiv 2406.08070), algorithm 2",
         base_scale=0.0,
         samplers=("ddim", "euler", "euler_karras"),
+        families=("diffusion",),
     ),
     "adaptive_cfg": Method(
         "cfgbench.methods.schedules:adaptive_cfg",
