@@ -26,6 +26,7 @@ SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a paper, two columns
 WIDTHS = {"single": SINGLE, "double": DOUBLE}
 PAGE = 9.2  # inches: the most that a figure may be tall
 LEGEND_ROW = 0.125  # inches
+OUTER_MARGIN = 0.04  # of the span of data, beyond its ends where panels share an axis
 MAX_LINES = 8  # in a panel; more arms make more panels
 STYLE: dict[str, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -108,8 +109,21 @@ def facets(arms: Sequence[Arm], by_axis: bool) -> list[Facet]:
             groups.setdefault(key, []).append(arm)
         rest = [name for name in names if name not in split]
         if not rest or max(map(len, groups.values()), default=0) <= MAX_LINES:
-            return [_facet(group, split, rest) for group in groups.values()]
+            return [_facet(groups[key], split, rest) for key in _in_order(list(groups))]
         split.append(max(rest, key=lambda name: (len({arm.fields.get(name) for arm in arms}), name != "method")))
+
+
+def _in_order(keys: Sequence[tuple[str | None, ...]]) -> list[tuple[str | None, ...]]:
+    """Settings in ascending order where all are numbers, else as they came."""
+    places = [_places([key[i] for key in keys]) for i in range(len(keys[0]))] if keys else []
+    return [keys[k] for k in sorted(range(len(keys)), key=lambda k: tuple(place[k] for place in places))]
+
+
+def _places(values: Sequence[str | None]) -> list[float]:
+    try:
+        return [float(value or "") for value in values]
+    except ValueError:
+        return [float(values.index(value)) for value in values]
 
 
 def looks(panels: Sequence[Facet]) -> dict[str, Look]:
@@ -217,9 +231,15 @@ def symmetric_log(ax: Axes, values: Sequence[float]) -> None:
 
 
 def share_limits(axes: Sequence[Axes], which: str = "y") -> None:
-    """The same limits of one axis for all."""
-    limits = [ax.get_ylim() if which == "y" else ax.get_xlim() for ax in axes]
-    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    """The same limits of one axis for all, with room beyond the outermost data of all."""
+    transform = (axes[0].yaxis if which == "y" else axes[0].xaxis).get_transform()
+    shown = transform.transform(np.array([ax.get_ylim() if which == "y" else ax.get_xlim() for ax in axes]))
+    ends = np.array([ax.dataLim.intervaly if which == "y" else ax.dataLim.intervalx for ax in axes])
+    log = (axes[0].get_yscale() if which == "y" else axes[0].get_xscale()) == "log"
+    data = transform.transform(ends[np.isfinite(ends) & ((ends > 0) | (not log))])
+    room = OUTER_MARGIN * np.ptp(data) if data.size else 0.0
+    outer = np.array([min(shown.min(), *(data - room)), max(shown.max(), *(data + room))])
+    low, high = transform.inverted().transform(outer)
     for ax in axes:
         ax.set_ylim(low, high) if which == "y" else ax.set_xlim(low, high)
 
