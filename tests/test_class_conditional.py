@@ -249,5 +249,6 @@ def test_a_checkpoint_is_swept(folders: dict[str, Path], tmp_path: Path) -> None
         worker.draw_block(task, 0, tmp_path, "cpu")
         block = store.Store(tmp_path).block(task.cell.id, 0)
         assert block is not None and not block["nan"].any()
+        assert worker.score_cell(task, tmp_path, "cpu")  # no encoder, so no scores
         seen.add(block["pixels"].tobytes())
     assert len(seen) == 3
