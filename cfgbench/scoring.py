@@ -56,6 +56,8 @@ def reference_features(reference: str, half: str, encoder: str, parameters: str)
 
 
 def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], list[Absent]]:
+    if not task.scores:
+        return [], []
     broken = int(arrays["nan"].sum())
     if broken:
         reason = f"{broken} of {task.num_samples} samples hold NaN or infinity; an average would hide them"
