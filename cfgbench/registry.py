@@ -207,6 +207,41 @@ MODELS |= {
     ),
 }
 
+_SPACING = Parameter(
+    "str",
+    None,
+    choices=("trailing", "linspace", "leading"),
+    optional=True,
+    setting=True,
+    doc="which timesteps samplers use; default: as the checkpoint's own scheduler",
+)
+
+
+def _class_conditional(name: str, **more: Parameter) -> Model:
+    """A family of class-conditional checkpoints in diffusers' layout."""
+    layout = f"cfgbench.class_layouts:{name.upper()}"
+    return Model(
+        f"cfgbench.models.class_conditional:load_{name}",
+        {**_CHECKPOINT, **more, "timestep_spacing": _SPACING},
+        num_classes=f"{layout}.num_classes",
+        files=f"{layout}.files",
+        noise_levels=f"{layout}.noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        capabilities=("grid", "learned_variance"),
+        notes=f"{layout}.about",
+        lacks=f"{layout}.lacks",
+    )
+
+
+MODELS |= {
+    "dit": _class_conditional("dit"),
+    "unet2d": _class_conditional(
+        "unet2d", null_class=Parameter("int", None, 0, optional=True, doc="the class that stands for none")
+    ),
+}
+
 METRICS: dict[str, Metric] = {
     "fid": Metric("cfgbench.metrics:fid", "FID", True, headline="bias_corrected"),
     "kid": Metric("cfgbench.metrics:kid", "KID", True, headline="bias_corrected", parameters={"degree": 3}),

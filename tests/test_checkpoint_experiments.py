@@ -7,6 +7,7 @@ import pytest
 from cfgbench import experiment, plan
 from cfgbench.adm_layout import Networks
 from cfgbench.training.cifar10 import SHAPES
+from tests.test_class_conditional import dit
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -27,3 +28,9 @@ def test_the_experiment_on_cifar10_is_planned_with_error_bars(tmp_path: Path) ->
     tasks = plan.plan(experiment.load(EXPERIMENTS / "cifar10.yaml", [f"common.model.path={tmp_path}"])).tasks
     assert len(tasks) == 23
     assert all(task.num_samples % (plan.NUM_GROUPS * task.num_classes) == 0 for task in tasks)
+
+
+def test_the_experiment_on_dit_is_planned(tmp_path: Path) -> None:
+    dit().save_pretrained(tmp_path)
+    tasks = plan.plan(experiment.load(EXPERIMENTS / "dit.yaml", [f"common.model.path={tmp_path}"])).tasks
+    assert len(tasks) == 11 + 28  # at scale 1 nothing is guided, whatever the channels

@@ -107,16 +107,17 @@ def replace_steps(sizes: Sizes, steps: int) -> Sizes:
 def test_a_training_that_is_killed_goes_on_to_the_same_weights(name: str, data: Path, tmp_path: Path) -> None:
     loss, last = cifar10.LOSSES[name], 6 if name == "classifier" else 5
     whole, tensors = trainer(data, tmp_path / "whole", name)
-    for state in resumable.fit(whole, loss, tensors, save_every=100):
+    for state in resumable.fit(whole, loss, tensors, save_every_s=1e9):
         if state.step == last:
             break
     killed, _ = trainer(data, tmp_path / "killed", name)
-    for state in resumable.fit(killed, loss, tensors, save_every=2):
-        if state.step == 3:
-            break  # the step after the last one that was saved is lost
+    for seconds, step in ((0, 2), (1e9, 3)):  # the step after the last one that was saved is lost
+        for state in resumable.fit(killed, loss, tensors, save_every_s=seconds):
+            if state.step == step:
+                break
     resumed, _ = trainer(data, tmp_path / "killed", name)
     assert resumed.step == 2
-    for state in resumable.fit(resumed, loss, tensors, save_every=2):
+    for state in resumable.fit(resumed, loss, tensors, save_every_s=0):
         if state.step == last:
             break
     for key, value in whole.average.state_dict().items():
@@ -236,7 +237,7 @@ def test_the_trained_folder_is_swept_with_cfg_and_classifier_guidance(folder: Pa
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_it_trains_in_bfloat16_and_resumes(data: Path, tmp_path: Path) -> None:
-    run = Run(data, tmp_path, torch.device("cuda"), save_every=2)
+    run = Run(data, tmp_path, torch.device("cuda"), save_every_s=0)
     lines: list[str] = []
     cifar10.train(run, SMALL, None, lines.append)
     assert "loss" in lines[-1] and card.read_card(tmp_path)["classifier"]["device"]

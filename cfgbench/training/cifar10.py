@@ -28,7 +28,7 @@ from cfgbench.training.resumable import Loss, Trainer
 SIZE = 32
 EVALUATED = (0, 200, 400, 600, 800)  # timesteps at which the classifier's accuracy is recorded
 HELD_OUT = 1000  # pictures of the test split that it is recorded on
-SAVE_EVERY = 500  # steps
+SAVE_EVERY_S = 60.0  # seconds that a kill may cost
 VERSION = 1  # of the code that trains: raise it when a change there gives other weights
 LIBRARIES = ("torch", "numpy", "safetensors")
 
@@ -90,7 +90,7 @@ class Run(NamedTuple):
     data: Path
     output: Path
     device: torch.device
-    save_every: int = SAVE_EVERY
+    save_every_s: float = SAVE_EVERY_S
 
 
 def train(run: Run, sizes: Sizes, only: list[str] | None, progress: Callable[[str], None]) -> None:
@@ -140,7 +140,7 @@ def _run(recipe: Recipe, data: Pictures, run: Run, progress: Callable[[str], Non
     if trainer.step:
         progress(f"{recipe.name}: goes on after step {trainer.step}")
     steps, losses = recipe.optimisation.steps, []
-    for state in resumable.fit(trainer, LOSSES[recipe.name], _tensors(data, run.device), run.save_every):
+    for state in resumable.fit(trainer, LOSSES[recipe.name], _tensors(data, run.device), run.save_every_s):
         losses.append(state.loss)
         if state.step % 100 == 0 or state.step == steps:
             recent = float(torch.stack(losses).mean())

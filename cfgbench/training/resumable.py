@@ -99,18 +99,21 @@ class Trainer:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
 
 
-def fit(trainer: Trainer, loss: Loss, data: tuple[Tensor, Tensor], save_every: int) -> Iterator[State]:
+def fit(trainer: Trainer, loss: Loss, data: tuple[Tensor, Tensor], save_every_s: float) -> Iterator[State]:
     """Train to the end on uint8 images and labels, which lie on the network's device; yields after every step."""
     images, labels = data
     how, begun, before = trainer.how, time.perf_counter(), trainer.seconds
+    saved = begun
     with _draws(images.device) as draw:
         while trainer.step < how.steps:
             batch = torch.from_numpy(_batch(trainer.step, len(labels), how)).to(images.device)
             draw(how.seed, trainer.step)
             value = trainer.advance(loss, images[batch], labels[batch])
-            trainer.seconds = before + time.perf_counter() - begun
-            if trainer.step % save_every == 0:
+            now = time.perf_counter()
+            trainer.seconds = before + now - begun
+            if now - saved >= save_every_s:
                 trainer.save()
+                saved = now
             yield State(trainer.step, value, trainer.seconds)
 
 
