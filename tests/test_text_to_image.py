@@ -1,6 +1,8 @@
 """Our loop is each family's own pipeline, checked on tiny random networks, offline."""
 
+import copy
 import inspect
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,18 @@ def draw(model: Any, cache: Path, sampler: str, scale: float | None, **fields: A
     return trajectory.x, model.decode(trajectory.x)
 
 
-def run_pipeline(model: Any, folder: Path, sampler: str, scale: float, output_type: str = "latent") -> torch.Tensor:
-    """Latents (or what `output_type` says) of the family's own pipeline from the same noise, by the same scheduler."""
+@cache
+def pipeline_of(folder: Path) -> Any:
+    """The family's own pipeline, with the scheduler that was saved."""
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = scheduler_for(pipeline, model, sampler)
+    return pipeline
+
+
+def run_pipeline(model: Any, folder: Path, sampler: str, scale: float, output_type: str = "latent") -> torch.Tensor:
+    """Latents (or what `output_type` says) of the family's own pipeline from the same noise, by the same scheduler."""
+    pipeline = copy.copy(pipeline_of(folder))
+    pipeline.scheduler = scheduler_for(pipeline_of(folder), model, sampler)
     latents = torch.from_numpy(noise.initial(SEED, range(len(PROMPTS)), model.latent_shape)).float()
     height, width = model.size
     given: dict[str, Any] = {"guidance_scale": scale, "latents": latents, "height": height, "width": width}

@@ -33,7 +33,7 @@ _BASIC: dict[str, Method] = {
         {},
         1,
         label="unguided",
-        families=("diffusion", "one_pass"),
+        families=("diffusion", "flow", "one_pass"),
         unconditional=False,
     ),
     "unconditional": Method(
