@@ -18,8 +18,8 @@ from cfgbench.cell import Diffusion, Guidance
 from cfgbench.entries import Method
 from cfgbench.errors import InputError
 from cfgbench.models import Model
-from cfgbench.plan import check_needs
 from cfgbench.registry import METHODS, MODELS, resolve
+from cfgbench.suitability import check_needs
 
 SAMPLES, STEPS = 16, 8
 CLASSES = 2  # of labels: every conditional model has them

@@ -25,6 +25,7 @@ class Parameter:
     required: bool = False  # of a model: there is no default
     location: bool = False  # of a model: says where its files are; not part of a cell's id, the files' digest is
     setting: bool = False  # of a model: changed without loading it again, and an axis of a sweep like any other
+    samplers: Mapping[object, tuple[str, ...]] = field(default_factory=dict)  # the only ones that a choice suits
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Method:
     samplers: tuple[str, ...] = ()  # the only ones it is right with, at eta = 0; empty: all
     skips: bool = False  # may ask for fewer passes than it declares
     families: tuple[str, ...] = ("diffusion",)  # of models, that it is a method for
+    unconditional: bool = True  # asks for the prediction without condition
     digest: str | None = None
 
 
@@ -61,6 +63,7 @@ class Sampler:
     stochastic: bool = False
     eta: bool = False  # step() takes eta
     minimum_steps: int = 1
+    capabilities: tuple[str, ...] = ()  # what it asks of the model: learned_variance
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,16 @@ class Model:
     reference: str | None
     dtypes: tuple[str, ...]
     networks: tuple[str, ...] = ("main",)
-    capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (latents with height and width)
+    capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (height, width), learned_variance
     switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
     replicate: str | None = None  # the parameter that says which of several equally trained networks
     family: str = "diffusion"  # or one_pass: no sampler, no noise levels
     prompted: bool = False  # draws what prompts say, not classes; `num_classes` is then without meaning
     flow: bool = False  # predicts the velocity of a flow: only samplers with a form for that
     notes: str | None = None  # target of a function of the parameters: sentences on what they stand for
+    lacks: str | None = (
+        None  # target of a function of the parameters: networks and capabilities they leave out, and why
+    )
     digest: str | None = None
 
 

@@ -8,6 +8,7 @@ every network pass, `step.classifier_score` every classifier pass. A method gets
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cfgbench.cell import Guidance
@@ -25,21 +26,27 @@ def unconditional(step: Step) -> Tensor:
     return step.predict("uncond")
 
 
-def cfg(step: Step, guidance_scale: float, rescale: float = 0.0) -> Tensor:
+def cfg(step: Step, guidance_scale: float, rescale: float = 0.0, guided_channels: int | None = None) -> Tensor:
     """Classifier-free guidance: two passes (Ho & Salimans 2022, eq. 6, with s = 1 + w)."""
     cond, uncond = step.predict_all("cond", "uncond")
     guided = uncond + guidance_scale * (cond - uncond)
+    if guided_channels is not None:
+        guided = torch.cat([guided[:, :guided_channels], cond[:, guided_channels:]], dim=1)
     return restore_deviation(guided, cond, rescale) if rescale else guided
 
 
-def classifier(step: Step, classifier_scale: float) -> Tensor:
-    """Classifier guidance of the conditional model: one pass and one classifier gradient."""
-    return step.add_score(step.predict("cond"), classifier_scale * step.classifier_score())
+def classifier(step: Step, classifier_scale: float, form: str = "eps") -> Tensor:
+    """Classifier guidance of the conditional model: one pass and one classifier gradient.
+
+    The form `eps` adds the gradient to the score (Dhariwal & Nichol 2021, algorithm 2), for any sampler; `ancestral`
+    moves the mean of the step by the step's variance times the gradient (algorithm 1).
+    """
+    return _FORMS[form](step, step.predict("cond"), classifier_scale * step.classifier_score())
 
 
-def classifier_uncond(step: Step, classifier_scale: float) -> Tensor:
-    """Classifier guidance of the unconditional branch (Dhariwal & Nichol 2021, algorithm 2)."""
-    return step.add_score(step.predict("uncond"), classifier_scale * step.classifier_score())
+def classifier_uncond(step: Step, classifier_scale: float, form: str = "eps") -> Tensor:
+    """Classifier guidance of the unconditional branch, in the same forms."""
+    return _FORMS[form](step, step.predict("uncond"), classifier_scale * step.classifier_score())
 
 
 def restore_deviation(guided: Tensor, cond: Tensor, rescale: float) -> Tensor:
@@ -75,3 +82,6 @@ def begins(guidance: Guidance, sigmas: Sequence[float]) -> int:
 def _inside(sigma: float, interval: tuple[float | None, float | None]) -> bool:
     low, high = interval
     return (low or 0.0) < sigma and (high is None or sigma <= high)
+
+
+_FORMS: dict[str, Callable[[Step, Tensor, Tensor], Tensor]] = {"eps": Step.add_score, "ancestral": Step.add_to_mean}

@@ -14,6 +14,7 @@ from cfgbench import checkpoints
 from cfgbench.cell import digest
 from cfgbench.checkpoints import Checkpoint
 
+_CLASSES = {"DiTPipeline": "dit", "DDPMPipeline": "unet2d", "DDIMPipeline": "unet2d"}  # families in class_layouts.py
 _LEADING = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler")  # default spacing
 
 
@@ -29,9 +30,9 @@ class Layout:
     def open(self, path: str, revision: str | None = None, variant: str | None = None, **_: object) -> Checkpoint:
         """The checkpoint, known to be of this family."""
         found = checkpoints.locate(path, revision, variant)
-        pipeline = found.index().get("_class_name")
+        pipeline = str(found.index().get("_class_name"))
         if pipeline not in self.pipelines:
-            other = next((layout.name for layout in LAYOUTS if pipeline in layout.pipelines), None)
+            other = next((layout.name for layout in LAYOUTS if pipeline in layout.pipelines), _CLASSES.get(pipeline))
             hint = f"write `model: {{name: {other}, path: ...}}`" if other else "no adapter is made for that class"
             raise ValueError(f"{path} holds a {pipeline}, not a {self.pipelines[0]}; {hint}")
         return found

@@ -7,17 +7,17 @@ curve shares one unguided cell and a scale that is off costs one pass.
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cfgbench import axes, machine, noise, prompts
+from cfgbench import axes, noise, prompts, suitability
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, digest
 from cfgbench.entries import Parameter
 from cfgbench.errors import InputError, unknown
-from cfgbench.experiment import Experiment
+from cfgbench.experiment import Budget, Experiment
 from cfgbench.prompts import Prompts, PromptSet
 from cfgbench.registry import ENCODERS, METHODS, MODELS, SAMPLERS, resolve
 from cfgbench.score_requests import ScoreRequest, requests
@@ -43,6 +43,7 @@ class Task:
     reference: str | None
     scores: tuple[ScoreRequest, ...]
     prompts: PromptSet | None = None
+    looks: tuple[int, ...] = ()  # of an adaptive sweep: the sample counts at which scales are compared
 
     @property
     def block_size(self) -> int:
@@ -79,7 +80,8 @@ class Task:
     def digest(self) -> str:
         """Names what a finished record must contain to need no further work."""
         scores = [[score.column, score.identity] for score in self.scores]
-        return digest([self.cell.id, self.num_samples, self.block_size, self.batch_size, scores])
+        asked = [self.cell.id, self.num_samples, self.block_size, self.batch_size, scores]
+        return digest([*asked, self.looks] if self.looks else asked)
 
 
 @dataclass(frozen=True)
@@ -202,12 +204,13 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
 def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
     name, parameters = _model_parameters(point, where)
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
-    check_dtype(dtype, name, where.get("dtype", where["model"]))
-    check_needs(method, name, parameters, where.get("method", where["model"]))
+    suitability.check_dtype(dtype, name, where.get("dtype", where["model"]))
+    suitability.check_needs(method, name, parameters, where.get("method", where["model"]))
     levels = MODELS[name].noise_levels
     diffusion = None if levels is None else _diffusion(point, dtype, where)
     if diffusion is not None:
-        _check_sampler(method, diffusion, where)
+        suitability.check_variance(diffusion, name, parameters, where["sampler"])
+        suitability.check_sampler(method, point, diffusion, where)
     if levels is not None and diffusion is not None and point.get("interval") is not None:
         sigmas = _of_model(levels, parameters, where["model"])
         point["interval"] = _interval(point["interval"], sigmas, name, diffusion.steps, where["interval"], notes)
@@ -294,43 +297,6 @@ def _diffusion(point: dict[str, Any], dtype: str, where: dict[str, str]) -> Diff
     return Diffusion(sampler=sampler, steps=steps, eta=eta, state_dtype=None if state_dtype == usual else state_dtype)
 
 
-def check_dtype(dtype: str, model: str, place: str) -> None:
-    """Raise InputError where a model does not come in a dtype, or this machine cannot run it."""
-    allowed = MODELS[model].dtypes
-    if dtype not in allowed:
-        raise InputError(f"{place}: dtype {dtype!r} is not offered by model {model}; allowed: {', '.join(allowed)}")
-    if dtype in ("tf32", "bf16", "fp16") and not machine.has_cuda():
-        hint = "" if dtype == "tf32" else f"; {dtype}_emulated measures its quality here by rounding"
-        raise InputError(f"{place}: dtype {dtype!r} needs a CUDA device, and this machine shows none{hint}")
-
-
-def check_needs(method: str, model: str, parameters: Mapping[str, Any], place: str) -> None:
-    """Raise InputError where a model lacks a network or capability, or has it by a parameter that is not set."""
-    entry, needed = MODELS[model], METHODS[method]
-    if entry.family not in needed.families:
-        allowed = ", ".join(name for name, other in METHODS.items() if entry.family in other.families)
-        raise InputError(f"{place}: method {method!r} is not one for model {model}; allowed: {allowed}")
-    lacking = [f"a {network} network" for network in needed.needs if network not in entry.networks]
-    lacking += [f"the capability {name}" for name in needed.capabilities if name not in entry.capabilities]
-    if lacking:
-        raise InputError(f"{place}: method {method!r} needs {lacking[0]}, which model {model} lacks")
-    for name in (*needed.needs, *needed.capabilities):
-        switch = entry.switches.get(name)
-        if switch is not None and not parameters.get(switch):
-            allowed = ", ".join(map(str, entry.parameters[switch].choices or ("true",)))
-            message = f"needs {name}, which model {model} has with its parameter {switch!r} only"
-            raise InputError(f"{place}: method {method!r} {message}; allowed: {allowed}")
-
-
-def _check_sampler(method: str, diffusion: Diffusion, where: dict[str, str]) -> None:
-    allowed = METHODS[method].samplers
-    if allowed and diffusion.sampler not in allowed:
-        text = f"{diffusion.sampler} does not suit method {method!r}; allowed: {', '.join(allowed)}"
-        raise InputError(f"{where['sampler']}: {text}")
-    if allowed and diffusion.eta:
-        raise InputError(f"{where['eta']} = {diffusion.eta:g}; method {method!r} needs a sampler without noise: 0")
-
-
 def _interval(
     value: Any, levels: np.ndarray, model: str, steps: int, place: str, notes: list[str]
 ) -> tuple[float | None, ...] | None:
@@ -345,7 +311,7 @@ def _interval(
 def _task(experiment: Experiment, cell: Cell) -> Task:
     entry = MODELS[cell.model.name]
     classes = entry.num_classes
-    count = classes if isinstance(classes, int) else int(resolve(classes)(**cell.model.parameters))
+    count = classes if isinstance(classes, int) else int(resolve(classes)(**cell.model.arguments))
     encoder, reference = experiment.encoder or entry.encoder, experiment.reference or entry.reference
     scores = tuple(requests(experiment, cell, encoder, reference))
     prompt_set = prompts.load(experiment.prompts, experiment.source) if experiment.prompts and entry.prompted else None
@@ -356,7 +322,19 @@ def _task(experiment: Experiment, cell: Cell) -> Task:
             f"num_samples = {experiment.num_samples} in {experiment.source}; samples of {cell.model.name} come in "
             f"blocks of {task.block_size}: use a multiple, and one of {NUM_GROUPS * count} for error bars"
         )
-    return task
+    return task if experiment.budget is None else replace(task, looks=_looks(experiment, experiment.budget, task))
+
+
+def _looks(experiment: Experiment, budget: Budget, task: Task) -> tuple[int, ...]:
+    """The sample counts at which to look: the last is all, each before it half of the next, rounded down to blocks."""
+    unit = math.lcm(task.block_size, NUM_GROUPS * task.num_classes)
+    if task.num_samples % unit:
+        raise InputError(
+            f"num_samples = {task.num_samples} in {experiment.source}; an adaptive sweep of {task.cell.model.name} "
+            f"needs a multiple of {unit}"
+        )
+    shares = task.num_samples // unit
+    return tuple(sorted({(shares >> k) * unit for k in range(budget.looks) if shares >> k}))
 
 
 def _unit(num_prompts: int, num_samples: int) -> int:

@@ -29,6 +29,12 @@ _DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "mi
 SAMPLERS: dict[str, Sampler] = {
     "ddim": Sampler("diffusers:DDIMScheduler", eta=True),
     "ddpm": Sampler("diffusers:DDPMScheduler", {"variance_type": "fixed_small"}, stochastic=True),
+    "ddpm_learned": Sampler(
+        "diffusers:DDPMScheduler",
+        {"variance_type": "learned_range"},
+        stochastic=True,
+        capabilities=("learned_variance",),
+    ),
     "dpmpp_2m": Sampler("diffusers:DPMSolverMultistepScheduler", _DPMPP),
     "dpmpp_2m_karras": Sampler("diffusers:DPMSolverMultistepScheduler", {**_DPMPP, "use_karras_sigmas": True}),
     "dpmpp_2m_sde": Sampler(
@@ -134,6 +140,84 @@ def _text_to_image(module: str, layout: str, **more: Parameter) -> Model:
 MODELS |= {
     "stable_diffusion": _text_to_image("stable_diffusion", "STABLE_DIFFUSION"),
     "sdxl": _text_to_image("sdxl", "SDXL"),
+}
+
+_PIXELS = {
+    "clip_denoised": Parameter("bool", True, setting=True, doc="clip the clean image of every prediction to [-1, 1]"),
+    "timestep_spacing": Parameter(
+        "str", "trailing", choices=("trailing", "linspace", "leading"), setting=True, doc="which timesteps samplers use"
+    ),
+}
+MODELS |= {
+    "adm": Model(
+        "cfgbench.models.adm:load",
+        {
+            "path": Parameter("str", required=True, location=True, doc="the folder with the files of guided-diffusion"),
+            "resolution": Parameter("int", None, choices=(64, 128, 256, 512), optional=True, doc="which of them"),
+            "unconditional": Parameter("bool", False, doc="load the unconditional network too, for `uncond`"),
+            **_PIXELS,
+        },
+        num_classes="cfgbench.adm_layout:num_classes",
+        files="cfgbench.adm_layout:files",
+        noise_levels="cfgbench.adm_layout:noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        networks=("main", "classifier"),
+        capabilities=("attention", "grid", "learned_variance"),
+        lacks="cfgbench.adm_layout:lacks",
+    ),
+    "cifar10": Model(
+        "cfgbench.models.adm:load",
+        {
+            "path": Parameter("str", required=True, location=True, doc="the folder `cfgbench train cifar10` wrote"),
+            **_PIXELS,
+        },
+        num_classes=10,
+        files="cfgbench.adm_layout:files",
+        noise_levels="cfgbench.adm_layout:noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        networks=("main", "classifier"),
+        capabilities=("attention", "embedding", "grid"),
+        lacks="cfgbench.adm_layout:lacks",
+    ),
+}
+
+_SPACING = Parameter(
+    "str",
+    None,
+    choices=("trailing", "linspace", "leading"),
+    optional=True,
+    setting=True,
+    doc="which timesteps samplers use; default: as the checkpoint's own scheduler",
+)
+
+
+def _class_conditional(name: str, **more: Parameter) -> Model:
+    """A family of class-conditional checkpoints in diffusers' layout."""
+    layout = f"cfgbench.class_layouts:{name.upper()}"
+    return Model(
+        f"cfgbench.models.class_conditional:load_{name}",
+        {**_CHECKPOINT, **more, "timestep_spacing": _SPACING},
+        num_classes=f"{layout}.num_classes",
+        files=f"{layout}.files",
+        noise_levels=f"{layout}.noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        capabilities=("grid", "learned_variance"),
+        notes=f"{layout}.about",
+        lacks=f"{layout}.lacks",
+    )
+
+
+MODELS |= {
+    "dit": _class_conditional("dit"),
+    "unet2d": _class_conditional(
+        "unet2d", null_class=Parameter("int", None, 0, optional=True, doc="the class that stands for none")
+    ),
 }
 
 METRICS: dict[str, Metric] = {

@@ -19,7 +19,7 @@ from cfgbench import noise, schedulers
 from cfgbench.cell import Diffusion
 from cfgbench.models import Condition, Embeds, Level, Model
 
-_CONDITIONAL = ("cond", "main")  # the prediction whose learned variance counts
+_EDITED = "an edited condition, or a patched network"  # among the names of conditions
 Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
 
 
@@ -70,7 +70,7 @@ class Predictions:
     """Predictions at one evaluation that other trajectories which came the same way may use; more are added as made."""
 
     outputs: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # by condition and network
-    variance: Tensor | None = None  # of ("cond", "main")
+    variances: dict[str, Tensor] = field(default_factory=dict)  # learned ones, by condition
 
 
 @dataclass
@@ -111,8 +111,10 @@ def advance(trajectory: Trajectory, batch: Batch, guidance: Callable[["Step"], T
     while trajectory.index < until:
         step = Step(trajectory, batch)
         prediction = guidance(step)
-        if step.variance is not None:
-            prediction = torch.cat([prediction, step.variance], dim=1)
+        if step.variance is not None and schedulers.takes_variance(trajectory.scheduler):
+            is_last = step.index == step.count - 1  # and adds no noise, whatever timestep it ends at
+            tail = torch.full_like(step.variance, -1) if is_last else step.variance
+            prediction = torch.cat([prediction, tail], dim=1)
         trajectory.x = _scheduler_step(trajectory, batch, prediction)
         trajectory.index += 1
         trajectory.predictions = None
@@ -142,7 +144,7 @@ class Step:
         self.state = trajectory.state
         scaled = trajectory.scheduler.scale_model_input(trajectory.x, self.timestep)
         self.x: Tensor = scaled.to(batch.state_dtype)  # variance-preserving network input
-        self.variance: Tensor | None = None  # learned-variance tail of the conditional prediction
+        self._variances: dict[str, Tensor] = {}  # learned ones of the main network, by condition
         self._cache: dict[tuple[str, str] | int, Tensor] = {}
 
     @property
@@ -154,6 +156,12 @@ class Step:
     def signal(self) -> float:
         """sqrt(abar)."""
         return float((1 + self.sigma**2) ** -0.5)
+
+    @property
+    def variance(self) -> Tensor | None:
+        """The learned variance that goes with what was predicted: that of "cond" before all others."""
+        order = ("cond", _EDITED, *self._variances)
+        return next((self._variances[name] for name in order if name in self._variances), None)
 
     @property
     def time(self) -> float:
@@ -202,6 +210,11 @@ class Step:
         factor = {"epsilon": -b, "v_prediction": -self.sigma, "sample": b * self.sigma}
         return prediction + factor[self._batch.model.schedule.prediction_type] * score
 
+    def add_to_mean(self, prediction: Tensor, score: Tensor) -> Tensor:
+        """The prediction with which the mean of an ancestral sampler's step is higher by its variance times `score`."""
+        ratio = schedulers.variance_ratio(self._trajectory.scheduler, self.index, self.variance)
+        return self.add_score(prediction, ratio.to(score.device, score.dtype) * score)
+
     def classifier_score(self) -> Tensor:
         """grad log p(label | x_t) at `x`: one counted forward and backward pass of the noise-aware classifier."""
         self._trajectory.counts.classifier += 1
@@ -224,15 +237,15 @@ class Step:
             return {}
         found = [key for key in keys if not isinstance(key, int) and key in shared.outputs]
         self._trajectory.counts.nfe += len(found)
-        if _CONDITIONAL in found:
-            self.variance = shared.variance
+        names = [condition for condition, network in found if network == "main"]
+        self._variances |= {name: shared.variances[name] for name in names if name in shared.variances}
         return {key: shared.outputs[key].clone() for key in found}
 
     def _share(self, made: Mapping[tuple[str, str] | int, Tensor]) -> None:
         shared = self._trajectory.predictions
         if shared is not None:
             shared.outputs |= {key: output.clone() for key, output in made.items() if not isinstance(key, int)}
-            shared.variance = self.variance if _CONDITIONAL in made else shared.variance
+            shared.variances |= {name: tail for name, tail in self._variances.items() if name != _EDITED}
 
     def _run(self, requests: list[Request]) -> list[Tensor]:
         if self._batch.batched and len(requests) > 1 and _same_network(requests):
@@ -247,41 +260,46 @@ class Step:
         network = self._batch.model.networks[request.network]
         x = self.x if request.x is None else request.x
         with request.patch(network) if request.patch else nullcontext():
-            if request.rows is None:
-                return self._call(x, self._condition(request), request)
-            return self._some(x, request, request.rows)
+            if request.rows is not None:
+                return self._some(x, request, request.rows)
+            output, tail = self._call(x, self._condition(request), request)
+            self._keep_variance(request, tail)
+            return output
 
     def _some(self, x: Tensor, request: Request, rows: Tensor) -> Tensor:
         """The prediction of some samples, counted as that share of a pass; no call where there are none."""
         if not rows.any():
             return x[rows]
         condition = pytree.tree_map(lambda part: part[rows], self._condition(request))
-        return self._call(x[rows], condition, request, float(rows.double().mean()))
+        return self._call(x[rows], condition, request, float(rows.double().mean()))[0]
 
     def _together(self, requests: list[Request]) -> list[Tensor]:
         conditions = [self._condition(request) for request in requests]
         joined = pytree.tree_map(lambda *parts: torch.cat(parts), *conditions)
         x = torch.cat([self.x] * len(requests))
-        outputs = self._call(x, joined, requests[0], len(requests)).chunk(len(requests))
+        outputs, tails = (part.chunk(len(requests)) for part in self._call(x, joined, requests[0], len(requests)))
+        for request, tail in zip(requests, tails, strict=True):
+            self._keep_variance(request, tail)
         return list(outputs)
 
-    def _is_conditional(self, request: Request) -> bool:
-        """Whether the learned variance is this prediction's: "cond", or the first edited or patched one's."""
-        edited = not request.is_plain or not isinstance(request.condition, str)
-        return self.variance is None if edited else request.condition == "cond"
+    def _keep_variance(self, request: Request, tail: Tensor) -> None:
+        """Of the main network, for all samples; of edited and patched passes the first counts."""
+        if not self._batch.model.learned_variance or request.network != "main" or request.rows is not None:
+            return
+        if request.is_plain and isinstance(request.condition, str):
+            self._variances[request.condition] = tail
+        else:
+            self._variances.setdefault(_EDITED, tail)
 
-    def _call(self, x: Tensor, condition: Condition, request: Request, passes: float = 1) -> Tensor:
+    def _call(self, x: Tensor, condition: Condition, request: Request, passes: float = 1) -> tuple[Tensor, Tensor]:
+        """The prediction and its learned variance, which is empty where there is none."""
         self._trajectory.counts.nfe += passes
         model = self._batch.model
         with self._batch.watch("denoiser"):
             output = model.predict(x.to(self._batch.dtype), self.level, condition, request.network)
         output = output.to(self._batch.state_dtype)
-        if not model.learned_variance:
-            return output
-        output, tail = output.chunk(2, dim=1)
-        if request.network == "main" and request.rows is None and self._is_conditional(request):
-            self.variance = tail[: len(self.x)]
-        return output
+        width = output.shape[1] // (1 + model.learned_variance)
+        return output[:, :width], output[:, width:]
 
 
 def _key(request: Request) -> tuple[str, str] | int:

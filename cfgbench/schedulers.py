@@ -72,6 +72,36 @@ def build(diffusion: Diffusion | None, schedule: Schedule, device: str = "cpu") 
     return scheduler
 
 
+def takes_variance(scheduler: Any) -> bool:
+    """Whether a scheduler's step reads a learned variance behind the prediction."""
+    return getattr(scheduler, "variance_type", None) == "learned_range"
+
+
+def variance_ratio(scheduler: Any, index: int, tail: Tensor | None) -> Tensor:
+    """Sigma sqrt(alpha) / beta of evaluation `index` of an ancestral sampler, where Sigma is its variance.
+
+    A score that is added to the prediction moves the step's mean by beta / sqrt(alpha) times it. `tail` is the learned
+    variance in [-1, 1], between the logarithms of the posterior variance and of beta (Nichol & Dhariwal 2021, eq. 15).
+    """
+    alpha, beta, posterior = _reverse_step(scheduler, index)
+    variance = torch.tensor(posterior)
+    if takes_variance(scheduler) and tail is not None:
+        last = index == len(scheduler.timesteps) - 1
+        floor = _reverse_step(scheduler, index - 1)[2] if last and index else posterior  # the last posterior is zero
+        share = (tail + 1) / 2
+        variance = torch.exp(share * math.log(beta) + (1 - share) * math.log(max(floor, 1e-20)))
+    return variance * (math.sqrt(alpha) / beta)
+
+
+def _reverse_step(scheduler: Any, index: int) -> tuple[float, float, float]:
+    """alpha, beta and the posterior variance between a timestep of a sampler and its next."""
+    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    now = float(scheduler.alphas_cumprod[timesteps[index]])
+    after = float(scheduler.alphas_cumprod[timesteps[index + 1]]) if index + 1 < len(timesteps) else 1.0
+    beta = 1 - now / after
+    return now / after, beta, beta * (1 - after) / (1 - now)
+
+
 def betas(alphas_cumprod: np.ndarray) -> list[float]:
     """The betas (T,) whose cumulative products are given."""
     previous = np.concatenate([[1.0], alphas_cumprod[:-1]])

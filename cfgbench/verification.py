@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfgbench import axes, gallery, plan, plugins, score_requests, statistics
+from cfgbench import axes, gallery, plan, plugins, score_requests, statistics, suitability
 from cfgbench.cell import Cell
 from cfgbench.errors import InputError, shown
 from cfgbench.plan import Task
@@ -104,7 +104,7 @@ def _check_current(record: CellRecord, request: Request) -> None:
         plugins.check(kind, name, place)
     if request.dtype is not None:
         axes.expand(request.dtype, axes.AXES["dtype"], "--dtype")
-        plan.check_dtype(request.dtype, cell.model.name, "--dtype")
+        suitability.check_dtype(request.dtype, cell.model.name, "--dtype")
     source = METHODS[cell.guidance.method].digest
     for what, then, now in (
         ("weights of its model", cell.model.digest, plan.current_digest(cell, place)),

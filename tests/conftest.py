@@ -7,6 +7,9 @@ import torch
 from cfgbench import sampling
 from cfgbench.cell import Diffusion
 from cfgbench.models import Model
+from cfgbench.registry import SAMPLERS
+
+COMMON_SAMPLERS = [name for name, entry in SAMPLERS.items() if not entry.capabilities]  # those that suit every model
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,7 @@ ALLOWED = {
     "sklearn": ("cfgbench.training.",),
     "transformers": ("cfgbench.models.",),
     "huggingface_hub": ("cfgbench.checkpoints",),
-    "pyarrow": ("cfgbench.prompts",),
+    "pyarrow": ("cfgbench.prompts", "cfgbench.training.pictures"),
 }
 
 
@@ -145,6 +145,7 @@ TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
     *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
     *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels"),
+    *("adm_layout", "class_layouts", "suitability"),
 )
 
 
@@ -161,6 +162,7 @@ TARGETS = {
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
     **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
+    **{f"lacks of {name}": entry.lacks for name, entry in MODELS.items() if entry.lacks},
     **{f"notes on {name}": entry.notes for name, entry in MODELS.items() if entry.notes},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},
@@ -241,7 +243,9 @@ def test_help_and_plan_and_refusing_need_neither_torch_nor_pandas(tmp_path: Path
     assert loaded("--help") == (0, [], [])
     assert loaded("run", "--help") == (0, [], [])
     for file in sorted((ROOT / "experiments").glob("*.yaml")):
-        assert loaded("plan", file, "--output", tmp_path / "out") == (0, [], []), file
+        codes = (0, 2) if " path: " in file.read_text() else (0,)  # weights that do not come along may be missing
+        code, *heavy = loaded("plan", file, "--output", tmp_path / "out")
+        assert code in codes and heavy == [[], []], file
     assert loaded("plan", bad) == (2, [], [])
     code, running, _ = loaded("run", bad)
     assert (code, running) == (2, [])

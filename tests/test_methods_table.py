@@ -132,9 +132,9 @@ def test_methods_are_compared_with_tuned_cfg_and_the_search_is_counted(tmp_path:
     rows = compare_methods(results)
     assert [row.tuned.method for row in rows] == ["cfg", "classifier", "classifier_uncond"]
     assert [row.tuned.cells for row in rows] == [8, 8, 7]  # the failed cell is not one that was tried
-    assert rows[0].tuned.passes == rows[0].tuned.samples * sum(
-        r.nfe or 0 for a in rows[0].tuned.arms for r in a.records
-    )
+    cfg, drawn = rows[0].tuned, [record for arm in rows[0].tuned.arms for record in arm.records]
+    assert cfg.images == sum(record.num_samples for record in drawn) > 0
+    assert cfg.passes == sum(record.num_samples * (record.nfe or 0) for record in drawn)
     assert methods_table(results, rows).rows[0][3].text.startswith("8 cells, ")
     assert rows[0].gap is None
     for row in rows[1:]:

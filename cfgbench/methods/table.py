@@ -11,12 +11,30 @@ _GUIDANCE_SCALE = Parameter("float", 1.0, 0.0, doc="s in uncond + s (cond - unco
 _CLASSIFIER_SCALE = Parameter("float", 0.0, 0.0, doc="multiplies grad log p(c|x_t); 0 = off")
 _AWAY_SCALE = Parameter("float", 0.0, 0.0, doc="multiplies the step away from the disturbed prediction; 0 = off")
 _RESCALE = Parameter("float", 0.0, 0.0, 1.0, doc="share of the conditional prediction's standard deviation restored")
+_ANCESTRAL = ("ddpm", "ddpm_learned")
+_FORM = Parameter(
+    "str",
+    "eps",
+    choices=("eps", "ancestral"),
+    doc="the gradient moves the predicted noise, or the mean of an ancestral step by its variance",
+    samplers={"ancestral": _ANCESTRAL},
+)
+_CHANNELS = Parameter(
+    "int", None, 1, optional=True, doc="first channels that are guided, as the 3 of 4 of DiT's own code; null = all"
+)
 _SCALED = {"guidance_scale": _GUIDANCE_SCALE}
 _OFF = {1.0: "unguided"}
 
 _BASIC: dict[str, Method] = {
     "unguided": Method(
-        "cfgbench.guidance:unguided", None, {}, {}, 1, label="unguided", families=("diffusion", "one_pass")
+        "cfgbench.guidance:unguided",
+        None,
+        {},
+        {},
+        1,
+        label="unguided",
+        families=("diffusion", "one_pass"),
+        unconditional=False,
     ),
     "unconditional": Method(
         "cfgbench.guidance:unconditional", None, {"interval": _INTERVAL}, {}, 1, label="unconditional", base_scale=0.0
@@ -24,7 +42,7 @@ _BASIC: dict[str, Method] = {
     "cfg": Method(
         "cfgbench.guidance:cfg",
         "guidance_scale",
-        {**_SCALED, "rescale": _RESCALE, "interval": _INTERVAL},
+        {**_SCALED, "rescale": _RESCALE, "guided_channels": _CHANNELS, "interval": _INTERVAL},
         {1.0: "unguided", 0.0: "unconditional"},
         2,
         label="CFG",
@@ -33,24 +51,25 @@ _BASIC: dict[str, Method] = {
     "classifier": Method(
         "cfgbench.guidance:classifier",
         "classifier_scale",
-        {"classifier_scale": _CLASSIFIER_SCALE, "interval": _INTERVAL},
+        {"classifier_scale": _CLASSIFIER_SCALE, "form": _FORM, "interval": _INTERVAL},
         {0.0: "unguided"},
         1,
         1,
         ("classifier",),
         label="classifier guidance, conditional model",
-        source="Dhariwal & Nichol 2021, algorithm 2",
+        source="Dhariwal & Nichol 2021, algorithms 1 (ancestral) and 2 (eps)",
+        unconditional=False,
     ),
     "classifier_uncond": Method(
         "cfgbench.guidance:classifier_uncond",
         "classifier_scale",
-        {"classifier_scale": _CLASSIFIER_SCALE},
+        {"classifier_scale": _CLASSIFIER_SCALE, "form": _FORM},
         {0.0: "unconditional"},
         1,
         1,
         ("classifier",),
         label="classifier guidance, unconditional branch",
-        source="Dhariwal & Nichol 2021, algorithm 2",
+        source="Dhariwal & Nichol 2021, algorithms 1 (ancestral) and 2 (eps)",
         base_scale=0.0,
     ),
 }
@@ -196,6 +215,7 @@ def _perturbed(name: str, label: str, source: str, **parameters: Parameter) -> M
         label=label,
         source=source,
         capabilities=("attention",),
+        unconditional=False,
     )
 
 
@@ -209,6 +229,7 @@ _WORSE: dict[str, Method] = {
         _OFF,
         2,
         needs=("weak",),
+        unconditional=False,
         label="autoguidance",
         source="Karras et al. 2024 (arXiv 2406.02507), eq. 3",
     ),
@@ -231,6 +252,7 @@ _ONE_PASS: dict[str, Method] = {
         label="truncation",
         source="Brock et al. 2019 (arXiv 1809.11096), sec. 3.1",
         families=("one_pass",),
+        unconditional=False,
     ),
 }
 

@@ -114,7 +114,7 @@ def _row(results: Results, row: Comparison) -> Row:
         column = results.column("fid")
         plain = value(column, tuned.record) if column else None
         fair = statistics.mean_of(tuned.cross_fitted)
-        found |= {"setting": tuned.setting, "cells_tried": tuned.cells, "images_tried": tuned.cells * tuned.samples}
+        found |= {"setting": tuned.setting, "cells_tried": tuned.cells, "images_tried": tuned.images}
         found |= {"passes_tried": tuned.passes, "id": tuned.record.id}
         found |= {"num_samples": tuned.record.num_samples, "fid_best": plain.value if plain else None}
         found |= _estimate_row("fid", fair) | {"nfe": tuned.record.nfe, "seconds_ratio": _seconds_ratio(results, tuned)}
@@ -159,7 +159,7 @@ def _search(tuned: Tuned) -> str:
     """`29 cells, 58,000 images, 3.2e+06 passes`."""
     cells = f"{tuned.cells} cell{'s' if tuned.cells > 1 else ''}"
     passes = "" if tuned.passes is None else f", {tuned.passes:.2g} passes"
-    return f"{cells}, {tuned.cells * tuned.samples:,} images{passes}"
+    return f"{cells}, {tuned.images:,} images{passes}"
 
 
 def _mark(row: Comparison, rows: Sequence[Comparison]) -> str:

@@ -28,10 +28,9 @@ class Tuned:
     record: CellRecord
     cross_fitted: Floats  # pseudo-values (B,) of the best, chosen without the group that judges
     cells: int  # tried
-    samples: int  # of each cell
-    passes: (
-        float | None
-    )  # of the network, of all cells and samples tried; None where not known of samples made elsewhere
+    samples: int  # of each cell, to judge it
+    images: int  # drawn for all cells tried
+    passes: float | None  # of the network for these; None where not known of samples made elsewhere
 
     @property
     def label(self) -> str:
@@ -114,9 +113,11 @@ def tune(method: str, arms: Sequence[Arm], column: Column, count: int) -> list[T
     best = min(range(len(scores)), key=lambda i: sign * float(statistics.pseudo_values(scores[i]).mean()))
     arm, record = list(tried.values())[best]
     fair = statistics.cross_fitted(scores, column.entry.lower_is_better)
-    return [Tuned(method, tuple(arms), arm, record, fair, len(tried), count, _passes(tried.values(), count))]
+    drawn = [record for _, record in tried.values()]
+    images, passes = sum(record.num_samples for record in drawn), _passes(drawn)
+    return [Tuned(method, tuple(arms), arm, record, fair, len(tried), count, images, passes)]
 
 
-def _passes(tried: Iterable[tuple[Arm, CellRecord]], count: int) -> float | None:
-    passes = [record.nfe for _, record in tried]
-    return count * sum(n for n in passes if n is not None) if None not in passes else None
+def _passes(records: Sequence[CellRecord]) -> float | None:
+    passes = [record.num_samples * record.nfe for record in records if record.nfe is not None]
+    return sum(passes) if len(passes) == len(records) else None

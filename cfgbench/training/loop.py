@@ -62,7 +62,7 @@ def fit(network: nn.Module, loss: Loss, data: tuple[Tensor, Tensor], how: Optimi
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=how.learning_rate, betas=how.betas, weight_decay=how.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, how))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, how))
     average = deepcopy(network) if how.averaged else network
     order = batches(len(data[0]), how.batch_size, generator)
     start = time.process_time()
@@ -87,7 +87,8 @@ def flops_per_step(network: nn.Module, loss: Loss, data: tuple[Tensor, Tensor], 
     return int(counter.get_total_flops())
 
 
-def _rate(step: int, how: Optimisation) -> float:
+def rate(step: int, how: Optimisation) -> float:
+    """The learning rate after `step` steps, as a share of its peak."""
     warmup = how.warmup * how.steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
