@@ -37,6 +37,17 @@ class Profile(BaseModel):
         return sizes
 
 
+class Budget(BaseModel):
+    """An adaptive sweep: `num_samples` is the most that a scale may get; those shown worse get less."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    metric: str = "fid"
+    delta: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    looks: Count = Field(default=4, ge=1, le=20)
+    refine: Count = Field(default=0, ge=0, le=4)
+
+
 class Experiment(BaseModel):
     """A validated experiment file. Axes of `sweeps` are validated by the planner, against the registry."""
 
@@ -49,6 +60,7 @@ class Experiment(BaseModel):
     reference: str | None = None
     encoder: str | None = None
     prompts: PromptSource | None = None
+    budget: Budget | None = None
     common: dict[str, Any] = {}
     sweeps: tuple[dict[str, Any], ...] = Field(min_length=1)
     profile: Profile | None = Profile()
@@ -156,7 +168,7 @@ def _sentence(error: ValidationError, source: str) -> InputError:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
     if problem["type"] == "extra_forbidden":
         parent, _, name = place.rpartition(".")
-        inner: dict[str, type[BaseModel]] = {"profile": Profile, "prompts": PromptSource}
+        inner: dict[str, type[BaseModel]] = {"profile": Profile, "prompts": PromptSource, "budget": Budget}
         return unknown("field", name, source, set(inner.get(parent, Experiment).model_fields) - OURS)
     if problem["type"] == "missing":
         return InputError(f"{source} lacks the field {place!r}")
@@ -172,7 +184,16 @@ def _check_names(experiment: Experiment) -> None:
         plugins.check("metric", metric, f"metrics[{index}] in {experiment.source}")
         if metric in experiment.metrics[:index]:
             raise InputError(f"metrics[{index}] = {shown(metric)} in {experiment.source} is listed twice")
+    if experiment.budget is not None:
+        _check_budget(experiment.budget, experiment)
     if experiment.reference is not None:
         plugins.check("reference", experiment.reference, f"reference in {experiment.source}")
     if experiment.encoder is not None:
         plugins.check("encoder", experiment.encoder, f"encoder in {experiment.source}")
+
+
+def _check_budget(budget: Budget, experiment: Experiment) -> None:
+    metric, place = budget.metric, f"budget.metric = {shown(budget.metric)} in {experiment.source}"
+    fit = [name for name in experiment.metrics if METRICS[name].interval]
+    if metric not in fit:
+        raise InputError(f"{place}; an adaptive sweep needs one of its metrics with error bars: {', '.join(fit)}")

@@ -7,7 +7,7 @@ curve shares one unguided cell and a scale that is off costs one pass.
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cfgbench import axes, noise, prompts, suitability
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, digest
 from cfgbench.entries import Parameter
 from cfgbench.errors import InputError, unknown
-from cfgbench.experiment import Experiment
+from cfgbench.experiment import Budget, Experiment
 from cfgbench.prompts import Prompts, PromptSet
 from cfgbench.registry import ENCODERS, METHODS, MODELS, SAMPLERS, resolve
 from cfgbench.score_requests import ScoreRequest, requests
@@ -43,6 +43,7 @@ class Task:
     reference: str | None
     scores: tuple[ScoreRequest, ...]
     prompts: PromptSet | None = None
+    looks: tuple[int, ...] = ()  # of an adaptive sweep: the sample counts at which scales are compared
 
     @property
     def block_size(self) -> int:
@@ -79,7 +80,8 @@ class Task:
     def digest(self) -> str:
         """Names what a finished record must contain to need no further work."""
         scores = [[score.column, score.identity] for score in self.scores]
-        return digest([self.cell.id, self.num_samples, self.block_size, self.batch_size, scores])
+        asked = [self.cell.id, self.num_samples, self.block_size, self.batch_size, scores]
+        return digest([*asked, self.looks] if self.looks else asked)
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,19 @@ def _task(experiment: Experiment, cell: Cell) -> Task:
             f"num_samples = {experiment.num_samples} in {experiment.source}; samples of {cell.model.name} come in "
             f"blocks of {task.block_size}: use a multiple, and one of {NUM_GROUPS * count} for error bars"
         )
-    return task
+    return task if experiment.budget is None else replace(task, looks=_looks(experiment, experiment.budget, task))
+
+
+def _looks(experiment: Experiment, budget: Budget, task: Task) -> tuple[int, ...]:
+    """The sample counts at which to look: the last is all, each before it half of the next, rounded down to blocks."""
+    unit = math.lcm(task.block_size, NUM_GROUPS * task.num_classes)
+    if task.num_samples % unit:
+        raise InputError(
+            f"num_samples = {task.num_samples} in {experiment.source}; an adaptive sweep of {task.cell.model.name} "
+            f"needs a multiple of {unit}"
+        )
+    shares = task.num_samples // unit
+    return tuple(sorted({(shares >> k) * unit for k in range(budget.looks) if shares >> k}))
 
 
 def _unit(num_prompts: int, num_samples: int) -> int:

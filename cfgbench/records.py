@@ -88,6 +88,7 @@ class CellRecord(_Record):
     absent: tuple[Absent, ...] = ()
     health: Health = Health()
     pixels: str | None = None  # digest of the first block's samples, to spot axes without effect
+    left: dict[str, int] = {}  # samples after which an adaptive sweep gave it no more, by the metric it was worse in
     pairing: dict[int, str] = {}  # of samples made elsewhere: which items the first N are; equal ones are paired
     notes: tuple[str, ...] = ()
     error: str | None = None  # traceback of a failed cell
@@ -126,6 +127,26 @@ class SpeedRecord(_Record):
     machine: Machine
 
 
+class BudgetRecord(_Record):
+    """The rules of an adaptive sweep."""
+
+    metric: str
+    delta: float
+    confidence: float
+    looks: int
+    refine: int
+
+
+class ContestRecord(_Record):
+    """What an adaptive sweep came to on one curve."""
+
+    curve: dict[str, str]  # what its cells share
+    best: str  # id of the leading cell
+    settled: bool  # the leader is within delta of the best; otherwise samples ran out
+    num_samples: int  # of each cell that was left, at the last look
+    left: tuple[str, ...]  # ids of the cells that were not shown worse, the leader among them
+
+
 class PlanRecord(_Record):
     """What an experiment asked for, so that a results folder can be read on its own."""
 
@@ -135,7 +156,9 @@ class PlanRecord(_Record):
     name: str
     description: str
     metrics: tuple[str, ...]
-    num_samples: int
+    num_samples: int  # of each cell; the most, with a budget
+    budget: BudgetRecord | None = None
+    contests: tuple[ContestRecord, ...] = ()
     source: str  # the experiment file: its path where that is relative, else its name
     overrides: tuple[str, ...] = ()
     cells: tuple[Cell, ...]  # in plan order

@@ -11,7 +11,7 @@ from cfgbench.cell import canonical_json
 from cfgbench.errors import unwritable
 from cfgbench.records import Machine
 from cfgbench.store import replace
-from cfgbench.tables import equal_cost, methods, rows, text
+from cfgbench.tables import budget, equal_cost, methods, rows, text
 from cfgbench.tables.results import Results, load
 
 FORMATS = ("pdf", "png")
@@ -41,18 +41,20 @@ def _tables(results: Results) -> dict[str, text.Table]:
 
 
 def _comparisons(results: Results) -> dict[str, tuple[text.Table, list[rows.Row]]]:
-    """Methods against CFG, where there are others."""
+    """Methods against CFG, where there are others, and what an adaptive sweep spent."""
     at_best, at_cost = methods.compare_methods(results), equal_cost.compare_at_cost(results)
     found = {
         "methods": (methods.methods_table(results, at_best), methods.method_rows(results, at_best)),
         "equal_cost": (equal_cost.cost_table(at_cost), equal_cost.cost_rows(at_cost)),
     }
+    found["budget"] = (budget.budget_table(results), budget.budget_rows(results))
     return {name: made for name, made in found.items() if made[1]}
 
 
 def answer(folder: Path) -> str:
-    """The three lines that a run ends with."""
-    return "\n".join(answer_lines(load(folder)))
+    """The three lines that a run ends with, and what an adaptive sweep came to."""
+    results = load(folder)
+    return "\n".join([*answer_lines(results), *budget.budget_lines(results)])
 
 
 def summary(results: Results, tables: dict[str, text.Table], figures: Sequence[Path]) -> str:
@@ -140,7 +142,7 @@ def _sample_notes(results: Results) -> Iterator[str]:
         if len(ids) > 1:
             yield f"cells {', '.join(ids)} drew identical samples: what tells them apart had no effect"
     counts_seen = sorted({record.num_samples for record in results.done})
-    if len(counts_seen) > 1:
+    if len(counts_seen) > 1 and results.plan.budget is None:
         sizes = ", ".join(map(str, counts_seen))
         yield f"cells have {sizes} samples; comparisons use the first samples that all cells compared have"
     yield from dict.fromkeys(note for record in results.done for note in record.notes)

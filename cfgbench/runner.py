@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from cfgbench import machine
+from cfgbench import adaptive, machine
 from cfgbench.cell import Cell, digest
 from cfgbench.errors import InputError
 from cfgbench.experiment import Profile
 from cfgbench.plan import Plan, Task
 from cfgbench.pool import Done, Executor, Job, JobError, LocalPool
 from cfgbench.prompts import Prompts
-from cfgbench.records import CellRecord, PlanRecord
+from cfgbench.records import BudgetRecord, CellRecord, ContestRecord, PlanRecord
 from cfgbench.registry import METHODS, METRICS
 from cfgbench.shards import Shard, share
 from cfgbench.store import Store
@@ -51,7 +51,7 @@ class Progress(Protocol):
 class Outcome:
     """What a run did."""
 
-    computed: int = 0
+    computed: set[str] = field(default_factory=set)  # ids of cells
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
     untimed: tuple[str, ...] = ()  # why cost classes could not be timed
@@ -64,29 +64,36 @@ def run(plan: Plan, options: Options, progress: Progress, executor: Executor | N
     """
     store = Store(options.folder)
     with store.locked() as check:
-        todo = [task for task in plan.tasks if not is_finished(task, store)]
-        pool = executor or _local(options)
-        store.write_record(plan_record(plan, _speeds(plan, store, options)))
+        pool, outcome, sweep = executor or _local(options), Outcome(), adaptive.sweep(plan, store)
         try:
-            outcome = _carry_out(_Work(todo, store, options), pool, progress, check)
-            untimed = _speed(plan, store, pool, options, progress)
+            for number, tasks in enumerate(sweep.rounds()):
+                plan = replace(plan, tasks=tasks)
+                todo = [task for task in tasks if not is_finished(task, store)]
+                if number and todo:
+                    progress.stage(f"look {number + 1}: {len(todo)} of {len(tasks)} cells get more samples")
+                store.write_record(plan_record(plan, _speeds(plan, store, options)))
+                _carry_out(_Work(todo, store, options), pool, progress, check, outcome)
+            outcome.untimed = tuple(_speed(plan, store, pool, options, progress))
         finally:
             pool.close()
-        store.write_record(plan_record(plan, _speeds(plan, store, options)))
-    return replace(outcome, skipped=len(plan.tasks) - len(todo), untimed=tuple(untimed))
+        store.write_record(plan_record(plan, _speeds(plan, store, options), sweep.contests))
+    outcome.skipped = len(plan.tasks) - len(outcome.computed)
+    return outcome
 
 
 def draw_share(
     plan: Plan, shard: Shard, options: Options, progress: Progress, executor: Executor | None = None
 ) -> Outcome:
-    """Draw a shard's blocks of a plan, and neither score nor time anything."""
+    """Draw a shard's blocks of a plan, and neither score nor time anything; InputError for an adaptive sweep."""
+    if plan.experiment.budget is not None:
+        raise InputError("--shard cannot share out an adaptive sweep, whose looks need all cells; leave out `budget`")
     store = Store(options.folder)
     with store.locked(f"shard {shard}") as check:
         todo = [task for task in plan.tasks if not is_finished(task, store)]
         pool = executor or _local(options)
         store.write_record(plan_record(plan, _speeds(plan, store, options)))
         try:
-            return _carry_out(_Work(todo, store, options, share(plan.tasks, shard)), pool, progress, check)
+            return _carry_out(_Work(todo, store, options, share(plan.tasks, shard)), pool, progress, check, Outcome())
         finally:
             pool.close()
 
@@ -113,7 +120,7 @@ def _finished(task: Task, store: Store) -> CellRecord | None:
     return record if record is not None and record.status == "done" and record.request == task.digest else None
 
 
-def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
+def plan_record(plan: Plan, speeds: Sequence[str], contests: tuple[ContestRecord, ...] = ()) -> PlanRecord:
     """What was asked for, as the reading half needs it."""
     experiment = plan.experiment
     return PlanRecord(
@@ -121,6 +128,8 @@ def plan_record(plan: Plan, speeds: Sequence[str]) -> PlanRecord:
         description=experiment.description,
         metrics=experiment.metrics,
         num_samples=experiment.num_samples,
+        contests=contests,
+        budget=None if experiment.budget is None else BudgetRecord(**experiment.budget.model_dump()),
         source=_named(Path(experiment.source)),
         overrides=experiment.overrides,
         cells=tuple(task.cell for task in plan.tasks),
@@ -136,17 +145,18 @@ def _named(source: Path) -> str:
     return source.name if source.is_absolute() or ".." in source.parts else source.as_posix()
 
 
-def _carry_out(work: "_Work", pool: Executor, progress: Progress, check: Callable[[], None]) -> Outcome:
+def _carry_out(
+    work: "_Work", pool: Executor, progress: Progress, check: Callable[[], None], outcome: Outcome
+) -> Outcome:
     """Draw and score; a block found damaged while scoring is drawn again. `check` raises where the folder is gone."""
     progress.begin(work.samples, work.samples - work.samples_missing)
-    outcome = Outcome()
     for done in pool.run(work.queue):
         check()
         progress.drawn(work.take(done))
         while work.records:
             record = work.records.pop()
             progress.finished(record)
-            outcome.computed += 1
+            outcome.computed.add(record.id)
             if record.status == "failed":
                 outcome.failed.append(record.id)
     return outcome

@@ -69,10 +69,18 @@ def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], lis
             absent.append(Absent(column=request.column, reason=reason))
             continue
         try:
-            scores.append(evaluate(request, samples, reference_of(task, request), task.num_classes))
+            reference = reference_of(task, request)
+            score = evaluate(request, samples, reference, task.num_classes)
+            looks = {n: _rung(request, samples.first(n), reference, task.num_classes) for n in _looks(task, score)}
+            scores.append(score.model_copy(update={"nested": dict(sorted({**score.nested, **looks}.items()))}))
         except ValueError as error:
             absent.append(Absent(column=request.column, reason=str(error)))
     return scores, absent
+
+
+def _looks(task: Task, score: Score) -> list[int]:
+    """The looks of an adaptive sweep that have been, where the score is not known yet."""
+    return [n for n in task.looks if n < task.num_samples and n not in score.nested]
 
 
 def _notes(task: Task, blocks: Sequence[Mapping[str, np.ndarray]]) -> Iterator[str]:

@@ -70,8 +70,12 @@ def paired(records: Sequence[CellRecord], count: int) -> bool:
 
 
 def verdict(column: Column, records: Sequence[CellRecord]) -> Verdict | None:
-    """The best of these cells and its tied set; cells without the score take no part, None if all lack it."""
-    candidates = [record for record in records if rungs(column, record)]
+    """The best of these cells and its tied set; cells without the score take no part, None if all lack it.
+
+    Nor do those that an adaptive sweep has shown worse in it, as long as others are there.
+    """
+    scored = [record for record in records if rungs(column, record)]
+    candidates = [record for record in scored if column.metric not in record.left] or scored
     common = common_size(column, candidates)
     if common is None:
         return None
