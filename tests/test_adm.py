@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout, experiment, guidance, noise, plan, sampling
+from cfgbench import adm_layout, experiment, guidance, noise, plan, precision, sampling
 from cfgbench.adm_layout import Architecture, Networks
 from cfgbench.cell import Guidance
 from cfgbench.errors import InputError
@@ -225,6 +225,20 @@ def test_the_form_for_other_samplers_is_the_papers_second_algorithm(folder: Path
     model = adm.load(str(folder)).configured(timestep_spacing="leading")
     ours, _ = draw(model, "ddim", "classifier", classifier_scale=scale)
     torch.testing.assert_close(ours, Paper(model, 5, "leading").algorithm_2(scale), **TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "bf16_emulated"])
+@pytest.mark.parametrize("form", ["eps", "ancestral"])
+def test_in_half_precision_samples_are_nearly_those_in_full(folder: Path, dtype: str, form: str) -> None:
+    def sample(dtype: str) -> Tensor:
+        model = adm.load(str(folder), unconditional=True)
+        precision.apply(model.networks, dtype)
+        batch = make_batch(model, "ddpm_learned", 3, LABELS, dtype=precision.TORCH[dtype], state_dtype=torch.float32)
+        guided = Guidance(method="classifier_uncond", parameters={"classifier_scale": SCALE, "form": form})
+        return sampling.sample(batch, guidance.bind(guided), 3, range(len(LABELS)))[0]
+
+    whole, half = sample("fp32"), sample(dtype)
+    assert 0 < (whole - half).abs().mean() < 0.1
 
 
 def test_the_last_step_adds_no_learned_noise_whatever_timestep_it_ends_at(folder: Path) -> None:
