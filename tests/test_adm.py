@@ -266,6 +266,21 @@ def test_cfg_takes_its_unconditional_prediction_from_the_network_without_classes
     torch.testing.assert_close(cond, labelled[:, :3].double(), rtol=1e-4, atol=1e-4)
 
 
+def test_scale_one_is_conditional_zero_unconditional_and_the_first_step_affine_between_and_beyond(folder: Path) -> None:
+    batch = make_batch(adm.load(str(folder), unconditional=True), "ddim", 4, LABELS, dtype=torch.float32)
+
+    def first(method: str, **parameters: float) -> Tensor:
+        guided = Guidance.model_construct(method=method, parameters=parameters)
+        with torch.no_grad():
+            return guidance.bind(guided)(sampling.Step(sampling.start(batch, 0, range(3)), batch))
+
+    at = {scale: first("cfg", guidance_scale=scale) for scale in (0, 0.5, 1, 3)}
+    torch.testing.assert_close(at[1], first("unguided"), rtol=0, atol=1e-12)
+    torch.testing.assert_close(at[0], first("unconditional"), rtol=0, atol=1e-12)
+    torch.testing.assert_close(at[3] - at[1], 4 * (at[1] - at[0.5]), rtol=1e-9, atol=1e-9)
+    assert (at[0.5] - at[1]).abs().max() > 1e-4
+
+
 def test_methods_that_disturb_attention_find_it(folder: Path) -> None:
     model = adm.load(str(folder))
     plain, _ = draw(model, "ddim", "unguided", 2)
