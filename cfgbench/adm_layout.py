@@ -6,6 +6,7 @@ that code, described by a `config.json` beside them. No torch.
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -152,6 +153,7 @@ def lacks(path: str, resolution: int | None = None, unconditional: bool = False,
     return missing
 
 
+@cache
 def alphas_cumprod(noise_schedule: str) -> np.ndarray:
     """(1000,) float64 of a training schedule, `linear` or `cosine`."""
     return layouts.alphas_cumprod(_SCHEDULES[noise_schedule])

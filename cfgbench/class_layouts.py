@@ -42,6 +42,8 @@ class ClassLayout(Layout):
         count = self.config(found).get(self.embeddings)
         if not isinstance(count, int) or self.config(found).get("class_embed_type") is not None:
             raise ValueError(f"the {self.denoiser} of {found.name} has no class embeddings ({self.embeddings})")
+        if self.config(found).get("sample_size") is None:
+            raise ValueError(f"{self.denoiser}/config.json of {found.name} lacks 'sample_size', the size of its images")
         if null_class is not None and not 0 <= null_class < count:
             raise ValueError(f"null_class = {null_class}; the labels of {found.name} are 0 to {count - 1}")
         return [label for label in range(count) if label != null_class]

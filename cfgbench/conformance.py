@@ -48,6 +48,8 @@ def check(name: str, model: str = "digits") -> list[Finding]:
     """All findings on a method, with a model that has what it needs; InputError for names that are none."""
     plugins.check("method", name, "cfgbench check")
     plugins.check("model", model, "cfgbench check --model")
+    if any(parameter.required for parameter in MODELS[model].parameters.values()):
+        raise InputError(f"cfgbench check --model {model}: the suite is for models that need no files of yours")
     if "diffusion" not in METHODS[name].families:
         raise InputError(f"cfgbench check {name}: the suite is for methods that guide diffusion models")
     subject = _Subject(name, METHODS[name], _load(name, model))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout, experiment, guidance, noise, plan, sampling
+from cfgbench import adm_layout, experiment, guidance, noise, plan, precision, sampling
 from cfgbench.adm_layout import Architecture, Networks
 from cfgbench.cell import Guidance
 from cfgbench.errors import InputError
@@ -227,6 +227,20 @@ def test_the_form_for_other_samplers_is_the_papers_second_algorithm(folder: Path
     torch.testing.assert_close(ours, Paper(model, 5, "leading").algorithm_2(scale), **TOLERANCE)
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "bf16_emulated"])
+@pytest.mark.parametrize("form", ["eps", "ancestral"])
+def test_in_half_precision_samples_are_nearly_those_in_full(folder: Path, dtype: str, form: str) -> None:
+    def sample(dtype: str) -> Tensor:
+        model = adm.load(str(folder), unconditional=True)
+        precision.apply(model.networks, dtype)
+        batch = make_batch(model, "ddpm_learned", 3, LABELS, dtype=precision.TORCH[dtype], state_dtype=torch.float32)
+        guided = Guidance(method="classifier_uncond", parameters={"classifier_scale": SCALE, "form": form})
+        return sampling.sample(batch, guidance.bind(guided), 3, range(len(LABELS)))[0]
+
+    whole, half = sample("fp32"), sample(dtype)
+    assert 0 < (whole - half).abs().mean() < 0.1
+
+
 def test_the_last_step_adds_no_learned_noise_whatever_timestep_it_ends_at(folder: Path) -> None:
     model = adm.load(str(folder))  # trailing: the last of 2 timesteps is 499
     batch = make_batch(model, "ddpm_learned", 2, LABELS, dtype=torch.float32)
@@ -250,6 +264,21 @@ def test_cfg_takes_its_unconditional_prediction_from_the_network_without_classes
         labelled = adm_oracle.unet(model.networks["main"].state_dict(), FACTS, x, timestep, torch.from_numpy(LABELS))
     torch.testing.assert_close(uncond, theirs[:, :3].double(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(cond, labelled[:, :3].double(), rtol=1e-4, atol=1e-4)
+
+
+def test_scale_one_is_conditional_zero_unconditional_and_the_first_step_affine_between_and_beyond(folder: Path) -> None:
+    batch = make_batch(adm.load(str(folder), unconditional=True), "ddim", 4, LABELS, dtype=torch.float32)
+
+    def first(method: str, **parameters: float) -> Tensor:
+        guided = Guidance.model_construct(method=method, parameters=parameters)
+        with torch.no_grad():
+            return guidance.bind(guided)(sampling.Step(sampling.start(batch, 0, range(3)), batch))
+
+    at = {scale: first("cfg", guidance_scale=scale) for scale in (0, 0.5, 1, 3)}
+    torch.testing.assert_close(at[1], first("unguided"), rtol=0, atol=1e-12)
+    torch.testing.assert_close(at[0], first("unconditional"), rtol=0, atol=1e-12)
+    torch.testing.assert_close(at[3] - at[1], 4 * (at[1] - at[0.5]), rtol=1e-9, atol=1e-9)
+    assert (at[0.5] - at[1]).abs().max() > 1e-4
 
 
 def test_methods_that_disturb_attention_find_it(folder: Path) -> None:

@@ -124,6 +124,25 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights(name: str, data: 
         assert torch.equal(value, resumed.average.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("name", ["diffusion", "classifier"])
+def test_the_loss_in_bfloat16_and_channels_last_is_nearly_the_same(name: str, data: Path, tmp_path: Path) -> None:
+    made, (images, labels) = trainer(data, tmp_path / "state", name)
+    randomised(made.network)
+
+    def loss() -> Tensor:
+        torch.manual_seed(0)
+        return cifar10.LOSSES[name](made.network, images[:4], labels[:4])
+
+    with torch.no_grad():
+        plain = loss()
+        made.network.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(loss(), plain, rtol=1e-4, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = loss()
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, plain, rtol=0.1, atol=0.1)
+
+
 def test_what_another_recipe_has_begun_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
     made, _ = trainer(data, tmp_path / "state")
     made.save()

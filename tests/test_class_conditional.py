@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfgbench import experiment, guidance, noise, plan, sampling, schedulers, store, worker
+from cfgbench import experiment, guidance, noise, plan, precision, sampling, schedulers, store, worker
 from cfgbench.cell import Diffusion, Guidance
 from cfgbench.errors import InputError
 from cfgbench.models.class_conditional import load_dit, load_unet2d
@@ -184,6 +185,24 @@ def test_scale_one_is_conditional_scales_below_are_real_and_the_first_step_is_af
     assert all((at[scale] - at[1]).abs().max() > 1e-4 for scale in (0, 0.5))
     torch.testing.assert_close(at[3] - at[1], 4 * (at[1] - at[0.5]), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(at[0.5], (at[0] + at[1]) / 2, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["dit", "unet2d"])
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_in_half_precision_samples_are_nearly_those_in_full(family: str, dtype: str, folders: dict[str, Path]) -> None:
+    load: Any = load_dit if family == "dit" else partial(load_unet2d, null_class=NULL)
+
+    def sample(dtype: str) -> Tensor:
+        model = load(str(folders[family]))
+        precision.apply(model.networks, dtype)
+        batch = make_batch(model, "euler", 3, LABELS, dtype=precision.TORCH[dtype], state_dtype=torch.float32)
+        guided = Guidance(method="cfg", parameters={"guidance_scale": 2.0})
+        latents, _ = sampling.sample(batch, guidance.bind(guided), SEED, range(len(LABELS)))
+        assert model.decode(latents).dtype == np.uint8
+        return latents
+
+    whole, half = sample("fp32"), sample(dtype)
+    assert 0 < (whole - half).abs().mean() < 0.1 * whole.abs().mean()
 
 
 def test_three_guided_channels_are_what_dits_own_code_guides(models: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cfgbench import cli, conformance, guidance
 from cfgbench.entries import Method, Parameter
+from cfgbench.errors import InputError
 from cfgbench.registry import METHODS
 from cfgbench.sampling import Step
 
@@ -114,3 +115,9 @@ def test_the_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture
     assert "unknown method 'apq' at cfgbench check; did you mean 'apg'?" in capsys.readouterr().err
     assert cli.main(["check", "pag", "--model", "gaussians"]) == 2
     assert "needs the capability attention, which model gaussians lacks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["adm", "sdxl"])
+def test_a_model_that_needs_files_is_refused(model: str) -> None:
+    with pytest.raises(InputError, match="models that need no files of yours"):
+        conformance.check("cfg", model)

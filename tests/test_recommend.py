@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cfgbench import cli, experiment, plan
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
@@ -265,6 +266,15 @@ def test_a_pipeline_call_names_class_settings_scale_steps_and_dtype_and_is_pytho
     compile(text, "paste", "exec")
     assert "torch_dtype=torch.float16" in text and "use_karras_sigmas=True" in text
     assert "pipe(PROMPTS, guidance_scale=7.5, num_inference_steps=20, guidance_rescale=0.7)" in text
+
+
+def test_a_checkpoint_without_a_pipeline_is_recommended_as_an_experiment() -> None:
+    model = ModelRef(name="adm", parameters={"resolution": 64}, location={"path": "/weights/adm"})
+    guidance = Guidance(method="classifier", parameters={"classifier_scale": 1.0, "form": "ancestral"})
+    cell = Cell(model=model, guidance=guidance, diffusion=Diffusion(sampler="ddpm_learned", steps=250))
+    (sweep,) = yaml.safe_load(deployment.code(cell))["sweeps"]
+    assert sweep["model"] == {"name": "adm", "resolution": 64, "path": "/weights/adm"}
+    assert (sweep["form"], sweep["sampler"]) == ("ancestral", "ddpm_learned")
 
 
 def test_samples_made_elsewhere_are_recommended_by_their_scale_alone(tmp_path: Path) -> None:

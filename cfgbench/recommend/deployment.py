@@ -12,6 +12,7 @@ from cfgbench.cell import Cell, number
 from cfgbench.registry import METHODS, SAMPLERS
 
 TESTBEDS = ("gaussians", "digits")
+NO_PIPELINE = ("adm", "cifar10", "unet2d")  # in diffusers, with classes
 _TORCH = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
 _UNCLIPPED = ("DDIMScheduler", "DDPMScheduler")  # clip samples unless told not to
 
@@ -21,7 +22,7 @@ def code(cell: Cell) -> str:
     if cell.made_elsewhere:
         scale = "" if cell.scale is None else f" at {METHODS[cell.guidance.method].scale} = {number(cell.scale)}"
         return f"# made elsewhere: run the tool that made these samples{scale}\n"
-    if cell.one_pass:
+    if cell.one_pass or cell.model.name in NO_PIPELINE:
         return f"# recommended.yaml, for `cfgbench run recommended.yaml`\n{experiment_yaml(cell)}"
     if cell.model.name in TESTBEDS:
         name = _scheduler(cell)
@@ -32,7 +33,7 @@ def code(cell: Cell) -> str:
 
 def experiment_yaml(cell: Cell) -> str:
     """An experiment file whose one cell this is."""
-    axes: dict[str, object] = {"model": {"name": cell.model.name, **cell.model.parameters}}
+    axes: dict[str, object] = {"model": {"name": cell.model.name, **cell.model.arguments}}
     axes |= {"method": cell.guidance.method, **cell.guidance.parameters}
     interval = axes.get("interval")
     axes |= {"interval": {"sigma": list(interval)}} if isinstance(interval, tuple) else {}
@@ -91,5 +92,9 @@ def _caveats(cell: Cell) -> Iterator[str]:
         yield "# most of diffusers' pipelines switch guidance off at guidance_scale <= 1"
     if "interval" in cell.guidance.parameters:
         yield "# guide only at noise levels sigma in {}: needs a callback".format(cell.guidance.parameters["interval"])
+    if "guided_channels" in cell.guidance.parameters:
+        yield "# guide only the first {guided_channels} channels: diffusers guides all".format(
+            **cell.guidance.parameters
+        )
     if cell.dtype.endswith("_emulated"):
         yield f"# its quality was measured in emulated {cell.dtype.removesuffix('_emulated')}"
