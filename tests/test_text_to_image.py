@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from cfgbench import guidance, noise, sampling, schedulers
-from cfgbench.cell import Diffusion, Guidance
+from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
 from cfgbench.prompts import Prompts
+from cfgbench.recommend import deployment
 from cfgbench.registry import MODELS, SAMPLERS, resolve
 from tests import tiny_pipelines
 from tests.conftest import COMMON_SAMPLERS
@@ -206,3 +207,27 @@ def test_the_prior_has_a_scale_of_its_own_and_draws_once_for_all_scales_of_the_d
     weak, strong = (draw(model.configured(prior_scale=scale), tmp_path, "euler", None)[0] for scale in (1.0, 6.0))
     assert (weak - strong).abs().max() > 1e-3
     assert len(list(tmp_path.rglob("*-drawn.safetensors"))) == 3
+
+
+@pytest.mark.parametrize(("family", "sampler"), [pair for pair in PAIRS if pair[0] not in ("flux", "kandinsky22")])
+def test_the_scheduler_that_is_recommended_is_ours(
+    family: str, sampler: str, folders: dict[str, Path], models: dict[str, Any]
+) -> None:
+    diffusion = Diffusion(sampler=sampler, steps=10)
+    cell = Cell(model=ModelRef(name=family), guidance=Guidance(method="unguided"), diffusion=diffusion, prompts="x")
+    pipe = copy.copy(pipeline_of(folders[family]))
+    exec(deployment.scheduler_line(cell), {**vars(diffusers.schedulers), "pipe": pipe})
+    pipe.scheduler.set_timesteps(10)
+    ours = schedulers.build(diffusion, models[family].schedule)
+    assert type(pipe.scheduler) is type(ours)
+    np.testing.assert_allclose(pipe.scheduler.timesteps, ours.timesteps, atol=1e-3)
+
+
+def test_the_call_that_is_recommended_for_flux_names_both_knobs() -> None:
+    model = ModelRef(name="flux", parameters={"embedded_guidance": 2.0, "height": 512}, location={"path": "a/b"})
+    guided = Guidance(method="cfg", parameters={"guidance_scale": 3.0})
+    cell = Cell(model=model, guidance=guided, diffusion=Diffusion(sampler="euler", steps=20), prompts="x")
+    text = deployment.code(cell)
+    compile(text, "paste", "exec")
+    assert 'from_pretrained("a/b"' in text and "FlowMatchEulerDiscreteScheduler" in text
+    assert 'guidance_scale=2, true_cfg_scale=3, negative_prompt="", height=512, num_inference_steps=20' in text

@@ -12,6 +12,7 @@ from cfgbench import experiment, plan, report, runner
 from cfgbench.pool import Done, Job
 from cfgbench.records import CellRecord
 from cfgbench.registry import MODELS, resolve
+from cfgbench.store import Store
 from tests import picture_plugin, tiny_pipelines
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -92,6 +93,10 @@ def test_a_local_folder_becomes_scores_speed_tables_and_figures(
     assert {float(row["nfe"]) for row in rows_of(results / "speed.csv")} == {2.0, 4.0}
     assert (results / "report.html").exists() and (results / "figures" / "quality_vs_scale.png").exists()
     assert not runner.run(made, runner.Options(results), Silence(), Here()).computed
+    blocks = [Store(results).block(made.tasks[0].cell.id, start) for start in (0, 20)]
+    for block in blocks:  # a score for each prompt, in order
+        assert block is not None and block["clip_scores"].shape == (20,)
+        assert list(block["labels"]) == list(range(20))
 
 
 PLANNED = [

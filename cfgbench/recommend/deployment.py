@@ -9,11 +9,19 @@ import re
 from collections.abc import Iterator
 
 from cfgbench.cell import Cell, number
-from cfgbench.registry import METHODS, SAMPLERS
+from cfgbench.registry import METHODS, MODELS, SAMPLERS
 
 TESTBEDS = ("gaussians", "digits")
-NO_PIPELINE = ("adm", "cifar10", "unet2d")  # in diffusers, with classes
+NO_PIPELINE = ("adm", "cifar10", "unet2d", "kandinsky22")  # in diffusers, with classes; the last has two of them
 _TORCH = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
+_FLOW = {"use_flow_sigmas": "True", "prediction_type": "'flow_prediction'"}
+_AS_CHECKPOINT = {  # from_config would drop what the checkpoint leaves to its own scheduler's defaults
+    "timestep_spacing": 'pipe.scheduler.config.get("timestep_spacing", "linspace")',
+    "steps_offset": 'pipe.scheduler.config.get("steps_offset", 0)',
+}
+_SHIFT = 'pipe.scheduler.config.get("flow_shift") or pipe.scheduler.config.get("shift", 1.0)'  # one class has each
+_EMBEDDED = MODELS["flux"].parameters["embedded_guidance"].default
+_CALLED = ("height", "width", "negative_prompt")  # settings that are arguments of a pipeline's call
 _UNCLIPPED = ("DDIMScheduler", "DDPMScheduler")  # clip samples unless told not to
 
 
@@ -42,18 +50,25 @@ def experiment_yaml(cell: Cell) -> str:
     axes |= {"eta": cell.sampler.eta} if cell.diffusion and cell.diffusion.eta else {}
     axes |= {"state_dtype": cell.sampler.state_dtype} if cell.diffusion and cell.diffusion.state_dtype else {}
     first, *rest = (f"{key}: {_yaml(value)}" for key, value in axes.items())
-    lines = ["name: recommended", "num_samples: 2000", "sweeps:", f"  - {first}", *(f"    {line}" for line in rest)]
-    return "\n".join([*lines, ""])
+    asked = [f"prompts: PROMPTS.txt  # the set {cell.prompts}"] if cell.prompts else []
+    head = ["name: recommended", "num_samples: 2000", *asked, "sweeps:"]
+    return "\n".join([*head, f"  - {first}", *(f"    {line}" for line in rest), ""])
 
 
 def scheduler_line(cell: Cell) -> str:
     """The diffusers scheduler that is this cell's sampler, from a pipeline's own configuration."""
-    sampler = SAMPLERS[cell.sampler.sampler]
     name = _scheduler(cell)
-    settings = {"timestep_spacing": "trailing", **sampler.settings}
-    settings |= {"clip_sample": False} if name in _UNCLIPPED else {}
-    given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-    return f"pipe.scheduler = {name}.from_config(pipe.scheduler.config, {given})"
+    given = "".join(f", {key}={value}" for key, value in _settings(cell, name).items())
+    return f"pipe.scheduler = {name}.from_config(pipe.scheduler.config{given})"
+
+
+def _settings(cell: Cell, scheduler: str) -> dict[str, str]:
+    """What a scheduler is told beside the pipeline's own configuration, as Python."""
+    own = {key: repr(value) for key, value in SAMPLERS[cell.sampler.sampler].settings.items()}
+    if _is_flow(cell):
+        return {"shift": _SHIFT} if scheduler.startswith("FlowMatch") else {**_FLOW, "flow_shift": _SHIFT, **own}
+    spacing = _AS_CHECKPOINT if cell.prompts else {"timestep_spacing": "'trailing'"}
+    return {**spacing, **own} | ({"clip_sample": "False"} if scheduler in _UNCLIPPED else {})
 
 
 def pipeline_call(cell: Cell) -> str:
@@ -61,8 +76,12 @@ def pipeline_call(cell: Cell) -> str:
     dtype = cell.dtype.removesuffix("_emulated")
     lines = ["import torch", f"from diffusers import DiffusionPipeline, {_scheduler(cell)}", ""]
     lines += ["torch.backends.cuda.matmul.allow_tf32 = True"] if dtype == "tf32" else []
-    lines.append(f'pipe = DiffusionPipeline.from_pretrained("MODEL", torch_dtype=torch.{_TORCH[dtype]})')
-    lines += [f"# MODEL is what the experiment calls {cell.model.label}", scheduler_line(cell), *_caveats(cell)]
+    place = cell.model.location
+    named = "".join(f", {key}={json.dumps(place[key])}" for key in ("revision", "variant") if key in place)
+    path = json.dumps(place.get("path", "MODEL"))
+    lines.append(f"pipe = DiffusionPipeline.from_pretrained({path}{named}, torch_dtype=torch.{_TORCH[dtype]})")
+    lines += [] if place else [f"# MODEL is what the experiment calls {cell.model.label}"]
+    lines += [scheduler_line(cell), *_caveats(cell)]
     return "\n".join([*lines, f"images = pipe(PROMPTS, {_arguments(cell)}).images", ""])
 
 
@@ -74,11 +93,24 @@ def _yaml(value: object) -> str:
 
 
 def _scheduler(cell: Cell) -> str:
-    return SAMPLERS[cell.sampler.sampler].target.partition(":")[2]
+    entry = SAMPLERS[cell.sampler.sampler]
+    return ((entry.flow if _is_flow(cell) else None) or entry.target).partition(":")[2]
+
+
+def _is_flow(cell: Cell) -> bool:
+    model = MODELS.get(cell.model.name)
+    return model is not None and model.family == "flow"
 
 
 def _arguments(cell: Cell) -> str:
-    given = {"guidance_scale": number(cell.guidance_scale), "num_inference_steps": str(cell.sampler.steps)}
+    settings = {key: json.dumps(value) for key, value in cell.model.parameters.items() if key in _CALLED}
+    scale = number(cell.guidance_scale)
+    given = {"guidance_scale": scale}
+    if cell.model.name == "flux":
+        embedded = cell.model.parameters.get("embedded_guidance", _EMBEDDED)
+        given = {"guidance_scale": number(embedded), "true_cfg_scale": scale, "negative_prompt": '""'}
+    given |= settings
+    given["num_inference_steps"] = str(cell.sampler.steps)
     if "rescale" in cell.guidance.parameters:
         given["guidance_rescale"] = number(cell.guidance.parameters["rescale"])
     given |= {"eta": number(cell.sampler.eta)} if cell.sampler.eta else {}
@@ -86,6 +118,8 @@ def _arguments(cell: Cell) -> str:
 
 
 def _caveats(cell: Cell) -> Iterator[str]:
+    if "unconditional" in cell.model.parameters:
+        yield f"# `unconditional: {cell.model.parameters['unconditional']}` needs negative_prompt_embeds"
     if cell.guidance.method not in ("cfg", "unguided"):
         yield f"# diffusers' pipelines have no {METHODS[cell.guidance.method].label}: this call leaves it out"
     elif cell.guidance_scale < 1:
