@@ -64,8 +64,8 @@ class Checkpoint:
         infix = f".{self.variant}" if self.variant else ""
         plain = [f"{part}/{stem}{infix}.safetensors" for stem in _STEMS]
         indices = [f"{part}/{stem}.safetensors.index{infix}.json" for stem in _STEMS]
-        single = next((name for name in plain if (self.folder / name).exists()), None)
-        index = next((name for name in indices if (self.folder / name).exists()), None)
+        single = next((name for name in plain if _is_named(self.folder / name)), None)
+        index = next((name for name in indices if _is_named(self.folder / name)), None)
         if single is not None:
             check_whole(self.require(single))
             yield single
@@ -96,6 +96,11 @@ class Checkpoint:
                 "it by loading the model with diffusers and save_pretrained(folder), or use a revision with safetensors"
             )
         return f"{text}; {how_to_get(self.name, 'model', self.revision, self.folder)}"
+
+
+def _is_named(file: Path) -> bool:
+    """Whether there is a file, or a link that a download which was broken off has left."""
+    return file.exists() or file.is_symlink()
 
 
 @lru_cache(maxsize=64)

@@ -47,7 +47,7 @@ class Method:
     capabilities: tuple[str, ...] = ()  # what it asks of the model: attention, embedding, grid
     samplers: tuple[str, ...] = ()  # the only ones it is right with, at eta = 0; empty: all
     skips: bool = False  # may ask for fewer passes than it declares
-    families: tuple[str, ...] = ("diffusion",)  # of models, that it is a method for
+    families: tuple[str, ...] = ("diffusion", "flow")  # of models, that it is a method for
     unconditional: bool = True  # asks for the prediction without condition
     digest: str | None = None
 
@@ -58,7 +58,7 @@ class Sampler:
 
     target: str
     settings: Mapping[str, object] = field(default_factory=dict)
-    flow: str | None = None  # the class for flow models; None where there is none
+    flow: str | None = None  # the class for flow models, with the same settings; None where there is none
     evaluations: str = "n"  # len(timesteps) for n steps: n | 2n-1 | n+1
     stochastic: bool = False
     eta: bool = False  # step() takes eta
@@ -82,9 +82,8 @@ class Model:
     capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (height, width), learned_variance
     switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
     replicate: str | None = None  # the parameter that says which of several equally trained networks
-    family: str = "diffusion"  # or one_pass: no sampler, no noise levels
+    family: str = "diffusion"  # or flow: samplers with a form for that; or one_pass: no sampler, no noise levels
     prompted: bool = False  # draws what prompts say, not classes; `num_classes` is then without meaning
-    flow: bool = False  # predicts the velocity of a flow: only samplers with a form for that
     notes: str | None = None  # target of a function of the parameters: sentences on what they stand for
     lacks: str | None = (
         None  # target of a function of the parameters: networks and capabilities they leave out, and why

@@ -25,7 +25,10 @@ class Layout:
     name: str  # of the family in the registry
     pipelines: tuple[str, ...]  # class names in model_index.json; the first is the one whose loop is ours
     denoiser: str = "unet"
+    autoencoder: str = "vae"
     text: tuple[str, ...] = ("text_encoder", "tokenizer")
+    packed: int = 1  # latent pixels, each way, that the pipeline packs into one before the network sees them
+    max_shift: float | None = None  # of a flow: the pipeline's own, where its times are shifted by the image's size
 
     def open(self, path: str, revision: str | None = None, variant: str | None = None, **_: object) -> Checkpoint:
         """The checkpoint, known to be of this family."""
@@ -42,7 +45,9 @@ class Layout:
         found = self.open(**arguments)
         files = {"model_index.json": found.require("model_index.json")}
         files["scheduler"] = found.require("scheduler/scheduler_config.json")
-        files |= found.network_files(self.denoiser) | found.network_files("vae") | self.text_files(found)
+        for part in (self.denoiser, self.autoencoder):
+            files |= found.network_files(part)
+        files |= self.text_files(found)
         return {f"main/{name}": file for name, file in files.items()}
 
     def text_files(self, found: Checkpoint) -> dict[str, Path]:
@@ -58,21 +63,62 @@ class Layout:
         return digest({name: checkpoints.digest(file) for name, file in self.text_files(found).items()})
 
     def noise_levels(self, **arguments: Any) -> np.ndarray:
-        """Sigma per training timestep, increasing."""
-        alphas = alphas_cumprod(scheduler_config(self.open(**arguments)))
+        """Sigma per training timestep, increasing; of a flow, at times shifted as those of samplers are."""
+        found = self.open(**arguments)
+        if self.max_shift is not None:
+            return flow_levels(scheduler_config(found), self.shift(found, self.size(found, **arguments)))
+        alphas = alphas_cumprod(scheduler_config(found))
         return np.asarray(np.sqrt(1 / alphas - 1))
 
-    def notes(self, height: int | None = None, width: int | None = None, **arguments: Any) -> list[str]:
-        """What settings that were left out stand for."""
+    def notes(self, **arguments: Any) -> list[str]:
+        """What settings that were left out stand for; ValueError for those that the checkpoint has no use for."""
         found = self.open(**arguments)
-        size = f"{height or 'own'} x {width or 'own'}" if height or width else "the checkpoint's own size"
+        height, width = self.size(found, **arguments)
+        if "embedded_guidance" in arguments and not found.json(f"{self.denoiser}/config.json").get("guidance_embeds"):
+            raise ValueError(f"embedded_guidance is given, and {found.name} has no such input; leave it out")
         given, nothing = arguments.get("negative_prompt"), self.unconditional(found, arguments.get("unconditional"))
         told = "the negative prompt" if given is not None else {"empty": "an empty prompt", "zeros": "zeros"}[nothing]
-        return [f"{self.name} {Path(found.name).name}: {size}; unconditional is {told}"]
+        return [f"{self.name} {Path(found.name).name}: {height} x {width} pixels; unconditional is {told}"]
+
+    def size(
+        self, found: Checkpoint, height: int | None = None, width: int | None = None, **_: object
+    ) -> tuple[int, int]:
+        """Height and width of an image in pixels, the checkpoint's own where left out; ValueError for impossible ones.
+
+        Pipelines whose network does not say its size take 128 latent pixels.
+        """
+        own = found.json(f"{self.denoiser}/config.json").get("sample_size") or 128
+        sides = (own, own) if isinstance(own, int) else own
+        unit = self.factor(found) * self.patch(found)
+        for name, side in (("height", height), ("width", width)):
+            if side is not None and side % unit:
+                raise ValueError(f"{name} = {side} is no multiple of {unit} pixels")
+        return height or sides[0] * self.factor(found), width or sides[1] * self.factor(found)
+
+    def factor(self, found: Checkpoint) -> int:
+        """Pixels of the image per latent pixel, each way."""
+        config = found.json(f"{self.autoencoder}/config.json")
+        widths = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        return int(2 ** (len(widths) - 1))
+
+    def patch(self, found: Checkpoint) -> int:
+        """Latent pixels, each way, that are one to the network."""
+        return self.packed * int(found.json(f"{self.denoiser}/config.json").get("patch_size") or 1)
+
+    def shift(self, found: Checkpoint, size: tuple[int, int]) -> float:
+        """By how much the times of a flow are shifted at an image's size."""
+        config = scheduler_config(found)
+        if not config.get("use_dynamic_shifting"):
+            return float(config.get("flow_shift") or config.get("shift") or 1.0)
+        unit = self.factor(found) * self.patch(found)
+        fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
+        mu = low + (high - low) * (size[0] // unit * (size[1] // unit) - fewest) / (most - fewest)
+        return float(mu if config.get("time_shift_type") == "linear" else np.exp(mu))
 
     def unused(self, found: Checkpoint) -> tuple[str, ...]:
         """Parts that neither drawing nor encoding needs, such as a safety checker."""
-        needed = {self.denoiser, "vae", "scheduler", *self.text}
+        needed = {self.denoiser, self.autoencoder, "scheduler", *self.text}
         return tuple(name for name, value in found.index().items() if isinstance(value, list) and name not in needed)
 
     def unconditional(self, found: Checkpoint, given: str | None = None) -> str:
@@ -102,6 +148,19 @@ def _zero_terminal(products: np.ndarray) -> np.ndarray:
     roots = np.sqrt(products)
     rescaled = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
     return np.asarray(np.maximum(rescaled**2, 2.0**-24))  # diffusers' own floor
+
+
+def flow_levels(config: Mapping[str, Any], shift: float) -> np.ndarray:
+    """Sigma = t / (1 - t) of a flow at its training times (T,), shifted, increasing.
+
+    The last time is half a timestep short of 1, where sigma is infinite. ValueError for times made in other ways.
+    """
+    others = ("shift_terminal", "invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+    for name in (name for name in others if config.get(name)):
+        raise ValueError(f"scheduler/scheduler_config.json has {name} = {config[name]}, which is not supported")
+    count = int(config.get("num_train_timesteps", 1000))
+    even = np.minimum(np.arange(1, count + 1), count - 0.5) / count
+    return np.asarray(shift * even / (1 - even))
 
 
 def _betas(kind: str, config: Mapping[str, Any], count: int) -> np.ndarray:
@@ -138,4 +197,14 @@ SDXL = Layout(
     ("StableDiffusionXLPipeline",),
     text=("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
 )
-LAYOUTS = (STABLE_DIFFUSION, SDXL)
+SD3 = Layout(
+    "sd3",
+    ("StableDiffusion3Pipeline",),
+    "transformer",
+    text=(*SDXL.text, "text_encoder_3", "tokenizer_3"),
+    max_shift=1.16,
+)
+FLUX = Layout("flux", ("FluxPipeline",), "transformer", text=SDXL.text, packed=2, max_shift=1.15)
+PIXART = Layout("pixart", ("PixArtAlphaPipeline",), "transformer")
+SANA = Layout("sana", ("SanaPipeline",), "transformer", max_shift=1.16)
+LAYOUTS = (STABLE_DIFFUSION, SDXL, SD3, FLUX, PIXART, SANA)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cfgbench.errors import unknown
 from cfgbench.figures import FIGURES, ON_REQUEST, Draw, draw_all, style
+from cfgbench.report import comparisons
 from cfgbench.tables import text
 from cfgbench.tables.results import Results, load
 
@@ -42,6 +43,7 @@ def tables(results: Results) -> dict[str, str]:
     """The LaTeX tables, best in bold and ties underlined."""
     made = {"best": text.best_table(results), "results": text.results_table(results)}
     made |= {"speed": text.speed_table(results)} if results.speeds else {}
+    made |= {name: table for name, (table, _) in comparisons(results).items()}
     return {f"{name}.tex": text.to_latex(table) for name, table in made.items()}
 
 

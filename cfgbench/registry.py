@@ -35,7 +35,7 @@ SAMPLERS: dict[str, Sampler] = {
         stochastic=True,
         capabilities=("learned_variance",),
     ),
-    "dpmpp_2m": Sampler("diffusers:DPMSolverMultistepScheduler", _DPMPP),
+    "dpmpp_2m": Sampler("diffusers:DPMSolverMultistepScheduler", _DPMPP, "diffusers:DPMSolverMultistepScheduler"),
     "dpmpp_2m_karras": Sampler("diffusers:DPMSolverMultistepScheduler", {**_DPMPP, "use_karras_sigmas": True}),
     "dpmpp_2m_sde": Sampler(
         "diffusers:DPMSolverMultistepScheduler", {**_DPMPP, "algorithm_type": "sde-dpmsolver++"}, stochastic=True
@@ -45,12 +45,18 @@ SAMPLERS: dict[str, Sampler] = {
         {**_DPMPP, "algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
         stochastic=True,
     ),
-    "euler": Sampler("diffusers:EulerDiscreteScheduler"),
+    "euler": Sampler("diffusers:EulerDiscreteScheduler", flow="diffusers:FlowMatchEulerDiscreteScheduler"),
     "euler_karras": Sampler("diffusers:EulerDiscreteScheduler", {"use_karras_sigmas": True}),
     "euler_ancestral": Sampler("diffusers:EulerAncestralDiscreteScheduler", stochastic=True),
-    "heun": Sampler("diffusers:HeunDiscreteScheduler", evaluations="2n-1"),
+    "heun": Sampler(
+        "diffusers:HeunDiscreteScheduler", flow="diffusers:FlowMatchHeunDiscreteScheduler", evaluations="2n-1"
+    ),
     "kdpm2": Sampler("diffusers:KDPM2DiscreteScheduler", evaluations="2n-1", minimum_steps=2),
-    "unipc": Sampler("diffusers:UniPCMultistepScheduler", {"solver_order": 2, "solver_type": "bh2"}),
+    "unipc": Sampler(
+        "diffusers:UniPCMultistepScheduler",
+        {"solver_order": 2, "solver_type": "bh2"},
+        "diffusers:UniPCMultistepScheduler",
+    ),
     "deis": Sampler("diffusers:DEISMultistepScheduler", {"solver_order": 2, "algorithm_type": "deis"}),
     "pndm": Sampler("diffusers:PNDMScheduler", {"skip_prk_steps": True}, evaluations="n+1", minimum_steps=2),
     "lms": Sampler("diffusers:LMSDiscreteScheduler"),
@@ -120,8 +126,9 @@ _IMAGE = {
 }
 
 
-def _text_to_image(module: str, layout: str, **more: Parameter) -> Model:
-    """A family of text-to-image checkpoints."""
+def _text_to_image(module: str, family: str = "diffusion", masked: bool = False, **more: Parameter) -> Model:
+    """A family of text-to-image checkpoints; where conditions hold masks, they cannot be edited."""
+    layout = module.upper()
     return Model(
         f"cfgbench.models.{module}:load",
         {**_CHECKPOINT, **_IMAGE, **more},
@@ -131,15 +138,30 @@ def _text_to_image(module: str, layout: str, **more: Parameter) -> Model:
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
-        capabilities=("embedding", "grid"),
+        capabilities=("grid",) if masked else ("embedding", "grid"),
+        family=family,
         prompted=True,
         notes=f"cfgbench.layouts:{layout}.notes",
     )
 
 
 MODELS |= {
-    "stable_diffusion": _text_to_image("stable_diffusion", "STABLE_DIFFUSION"),
-    "sdxl": _text_to_image("sdxl", "SDXL"),
+    "stable_diffusion": _text_to_image("stable_diffusion"),
+    "sdxl": _text_to_image("sdxl"),
+    "sd3": _text_to_image("sd3", "flow"),
+    "flux": _text_to_image(
+        "flux",
+        "flow",
+        embedded_guidance=Parameter(
+            "float",
+            3.5,
+            0.0,
+            setting=True,
+            doc="what the network is told of guidance; not guidance_scale, which is CFG",
+        ),
+    ),
+    "pixart": _text_to_image("pixart", masked=True),
+    "sana": _text_to_image("sana", "flow", masked=True),
 }
 
 _PIXELS = {

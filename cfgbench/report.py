@@ -25,7 +25,7 @@ def build(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
 
     results = load(folder)
     tables, files = _tables(results), _csv_files(results)
-    for name, (table, rows_of) in _comparisons(results).items():
+    for name, (table, rows_of) in comparisons(results).items():
         tables[name], files[f"{name}.csv"] = table, rows.to_csv(rows_of)
     files["report.html"] = html.render(results, tables, files, list(_notes(results)), list(_provenance(results)))
     files |= {f"{name}.md": text.to_markdown(table) for name, table in tables.items()}
@@ -40,7 +40,7 @@ def _tables(results: Results) -> dict[str, text.Table]:
     return tables | ({"speed": text.speed_table(results)} if results.speeds else {})
 
 
-def _comparisons(results: Results) -> dict[str, tuple[text.Table, list[rows.Row]]]:
+def comparisons(results: Results) -> dict[str, tuple[text.Table, list[rows.Row]]]:
     """Methods against CFG, where there are others, and what an adaptive sweep spent."""
     at_best, at_cost = methods.compare_methods(results), equal_cost.compare_at_cost(results)
     found = {
@@ -66,7 +66,7 @@ def summary(results: Results, tables: dict[str, text.Table], figures: Sequence[P
         "± is half of a 95 % interval. All intervals and ties hold for this trained model and this reference.",
     ]
     for name, table in tables.items():
-        lines += ["", f"## {name.capitalize()}", ""]
+        lines += ["", f"## {name.replace('_', ' ').capitalize()}", ""]
         short = len(table.rows) <= MAX_ROWS
         lines.append(text.to_markdown(table) if short else f"{len(table.rows)} rows: [{name}.md]({name}.md)\n")
     lines += ["## Figures", "", *_figure_links(results.folder, figures), ""]

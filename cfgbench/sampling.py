@@ -100,7 +100,7 @@ def start(batch: Batch, seed: int, indices: Sequence[int]) -> Trajectory:
     device = batch.labels.device
     scheduler = schedulers.build(batch.diffusion, batch.model.schedule, str(device))
     values = torch.from_numpy(noise.initial(seed, indices, batch.model.latent_shape))
-    x = (values * float(scheduler.init_noise_sigma)).to(device, batch.state_dtype)
+    x = (values * schedulers.initial_deviation(scheduler)).to(device, batch.state_dtype)
     levels = schedulers.sigmas(scheduler, batch.model.schedule)
     guidance_noise = noise.StepNoise(seed, indices, noise.GUIDANCE)
     return Trajectory(x, scheduler, levels, noise.StepNoise(seed, indices), guidance_noise)
@@ -142,7 +142,7 @@ class Step:
         self.sigma, self.next_sigma = trajectory.sigmas[self.index : self.index + 2]
         self.labels = batch.labels
         self.state = trajectory.state
-        scaled = trajectory.scheduler.scale_model_input(trajectory.x, self.timestep)
+        scaled = schedulers.network_input(trajectory.scheduler, trajectory.x, self.timestep)
         self.x: Tensor = scaled.to(batch.state_dtype)  # variance-preserving network input
         self._variances: dict[str, Tensor] = {}  # learned ones of the main network, by condition
         self._cache: dict[tuple[str, str] | int, Tensor] = {}
@@ -154,8 +154,17 @@ class Step:
 
     @property
     def signal(self) -> float:
-        """sqrt(abar)."""
-        return float((1 + self.sigma**2) ** -0.5)
+        """The factor of the clean latents in `x`: sqrt(abar), or 1 - t of a flow."""
+        return 1 / (1 + self.sigma) if self._is_flow else float((1 + self.sigma**2) ** -0.5)
+
+    @property
+    def spread(self) -> float:
+        """The factor of the noise in `x`: sqrt(1 - abar), or t of a flow."""
+        return 1 - self.signal if self._is_flow else self.signal * self.sigma
+
+    @property
+    def _is_flow(self) -> bool:
+        return self._batch.model.schedule.flow is not None
 
     @property
     def variance(self) -> Tensor | None:
@@ -166,7 +175,8 @@ class Step:
     @property
     def time(self) -> float:
         """The share of the training schedule that is left: 1 at pure noise."""
-        return (float(self.timestep) + 1) / len(self._batch.model.schedule.alphas_cumprod)
+        count = len(self._batch.model.schedule.alphas_cumprod)
+        return (float(self.timestep) + (0 if self._is_flow else 1)) / count
 
     def predict(self, request: str | Request) -> Tensor:
         """One counted prediction (n, *latent_shape) in the model's parameterisation."""
@@ -186,16 +196,20 @@ class Step:
 
     def denoised(self, prediction: Tensor) -> Tensor:
         """The predicted clean latents x_0."""
-        a, b = self.signal, self.signal * self.sigma
+        a, b = self.signal, self.spread
         kind = self._batch.model.schedule.prediction_type
+        if kind == "flow_prediction":
+            return self.x - b * prediction
         if kind == "epsilon":
             return (self.x - b * prediction) / a
         return a * self.x - b * prediction if kind == "v_prediction" else prediction
 
     def from_denoised(self, denoised: Tensor) -> Tensor:
         """The prediction whose clean latents these are: the inverse of `denoised`."""
-        a, b = self.signal, self.signal * self.sigma
+        a, b = self.signal, self.spread
         kind = self._batch.model.schedule.prediction_type
+        if kind == "flow_prediction":
+            return (self.x - denoised) / b
         if kind == "epsilon":
             return (self.x - a * denoised) / b
         return (a * self.x - denoised) / b if kind == "v_prediction" else denoised
@@ -206,8 +220,8 @@ class Step:
 
     def add_score(self, prediction: Tensor, score: Tensor) -> Tensor:
         """The prediction of a model whose score at `x` is higher by `score`, in any parameterisation."""
-        b = self.signal * self.sigma
-        factor = {"epsilon": -b, "v_prediction": -self.sigma, "sample": b * self.sigma}
+        b = self.spread
+        factor = {"epsilon": -b, "v_prediction": -self.sigma, "sample": b * self.sigma, "flow_prediction": -self.sigma}
         return prediction + factor[self._batch.model.schedule.prediction_type] * score
 
     def add_to_mean(self, prediction: Tensor, score: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ what it is given, so every scheduler here is constructed with every argument tha
 
 import inspect
 import math
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cfgbench.cell import Diffusion
-from cfgbench.models import Schedule
+from cfgbench.models import Flow, Schedule
 from cfgbench.registry import SAMPLERS, resolve
 
 _EXPLICIT: dict[str, object] = {
@@ -57,19 +58,53 @@ def build(diffusion: Diffusion | None, schedule: Schedule, device: str = "cpu") 
     if diffusion is None:
         return OnePass(device)
     sampler = SAMPLERS[diffusion.sampler]
-    scheduler_class = resolve(sampler.target)
-    explicit = {
-        **_EXPLICIT,
-        "num_train_timesteps": len(schedule.alphas_cumprod),
-        "trained_betas": betas(schedule.alphas_cumprod),
-        "prediction_type": schedule.prediction_type,
-        **schedule.config,
-        **sampler.settings,
-    }
-    accepted = inspect.signature(scheduler_class).parameters
-    scheduler = scheduler_class(**{key: value for key, value in explicit.items() if key in accepted})
+    if schedule.flow is not None:
+        return _flow(diffusion, schedule.flow, len(schedule.alphas_cumprod), device)
+    scheduler = _constructed(
+        sampler.target,
+        {
+            "num_train_timesteps": len(schedule.alphas_cumprod),
+            "trained_betas": betas(schedule.alphas_cumprod),
+            "prediction_type": schedule.prediction_type,
+            **schedule.config,
+            **sampler.settings,
+        },
+    )
     scheduler.set_timesteps(diffusion.steps, device=device)
     return scheduler
+
+
+def _flow(diffusion: Diffusion, flow: Flow, num_train_timesteps: int, device: str) -> Any:
+    """A scheduler in its form for flows; raises TypeError for a sampler that has none."""
+    sampler = SAMPLERS[diffusion.sampler]
+    if sampler.flow is None:
+        raise TypeError(f"sampler {diffusion.sampler} has no form for flow models")
+    shifted = {"shift": flow.shift, "flow_shift": flow.shift}  # as the classes call it
+    times = {"num_train_timesteps": num_train_timesteps, "use_flow_sigmas": True, **shifted}
+    scheduler = _constructed(sampler.flow, {**times, "prediction_type": "flow_prediction", **sampler.settings})
+    takes_sigmas = flow.to_step and sampler.flow.endswith("FlowMatchEulerDiscreteScheduler")
+    given = {"sigmas": np.linspace(1, 1 / diffusion.steps, diffusion.steps)} if takes_sigmas else {}
+    scheduler.set_timesteps(diffusion.steps, device=device, **given)
+    return scheduler
+
+
+def _constructed(target: str, settings: Mapping[str, object]) -> Any:
+    """A scheduler with every argument of its own that is explicit here or given."""
+    scheduler_class = resolve(target)
+    accepted = inspect.signature(scheduler_class).parameters
+    return scheduler_class(**{key: value for key, value in {**_EXPLICIT, **settings}.items() if key in accepted})
+
+
+def initial_deviation(scheduler: Any) -> float:
+    """Standard deviation of the noise that a scheduler starts from; those of flows do not say that it is 1."""
+    return float(getattr(scheduler, "init_noise_sigma", 1.0))
+
+
+def network_input(scheduler: Any, x: Tensor, timestep: Tensor) -> Tensor:
+    """What the network is given at a timestep, x in the scheduler's own scaling; those of flows have none."""
+    scale = getattr(scheduler, "scale_model_input", None)
+    result: Tensor = x if scale is None else scale(x, timestep)
+    return result
 
 
 def takes_variance(scheduler: Any) -> bool:
@@ -112,10 +147,14 @@ def sigmas(scheduler: Any, schedule: Schedule) -> list[float]:
     """Noise level at each of the scheduler's timesteps, then 0: sigma = sqrt((1 - abar) / abar).
 
     Read off the training schedule, log-linearly between timesteps, since schedulers store sigmas in conventions of
-    their own. The only level of a generator of one pass is pure noise: infinity.
+    their own; those of flows store the time t, and sigma = t / (1 - t). The only level of a generator of one pass is
+    pure noise: infinity.
     """
     if isinstance(scheduler, OnePass):
         return [math.inf, 0.0]
+    if schedule.flow is not None:
+        times = scheduler.sigmas[: len(scheduler.timesteps)].double().tolist()
+        return [*(math.inf if time == 1 else time / (1 - time) for time in times), 0.0]
     levels = np.sqrt((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod)
     timesteps = scheduler.timesteps.double().cpu().numpy()
     between = np.exp(np.interp(timesteps, np.arange(len(levels)), np.log(levels)))

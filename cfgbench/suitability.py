@@ -40,7 +40,10 @@ def check_needs(method: str, model: str, parameters: Mapping[str, Any], place: s
 
 
 def check_variance(diffusion: Diffusion, model: str, parameters: Mapping[str, Any], place: str) -> None:
-    """A model with these parameters has what a sampler asks for."""
+    """A model with these parameters has what a sampler asks for, and the sampler a form for the model's kind."""
+    if MODELS[model].family == "flow" and SAMPLERS[diffusion.sampler].flow is None:
+        allowed = ", ".join(name for name, entry in SAMPLERS.items() if entry.flow)
+        raise InputError(f"{place}: {diffusion.sampler} has no form for flows, and {model} is one; allowed: {allowed}")
     asked = SAMPLERS[diffusion.sampler].capabilities
     who = f"{place}: sampler {diffusion.sampler!r}"
     lacking = [name for name in asked if name not in MODELS[model].capabilities]

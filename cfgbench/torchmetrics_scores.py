@@ -18,7 +18,7 @@ def fid(reference: np.ndarray, features: np.ndarray) -> float:
     """Frechet distance of features (n, d) to a reference (m, d)."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric = FrechetInceptionDistance(feature=_PassThrough(features.shape[1]))
+    metric = FrechetInceptionDistance(feature=PassThrough(features.shape[1]))
     return _compare(metric, reference, features)
 
 
@@ -27,7 +27,16 @@ def kid(reference: np.ndarray, features: np.ndarray) -> float:
     from torchmetrics.image.kid import KernelInceptionDistance
 
     with _quiet():
-        metric = KernelInceptionDistance(_PassThrough(features.shape[1]), subsets=1, subset_size=len(features))
+        metric = KernelInceptionDistance(PassThrough(features.shape[1]), subsets=1, subset_size=len(features))
+        return _compare(metric, reference, features)
+
+
+def kid_of_subsets(reference: np.ndarray, features: np.ndarray, subset: int) -> float:
+    """The mean over a hundred random subsets of features (n, d) and of reference features (m, d), as is the default."""
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    with _quiet():
+        metric = KernelInceptionDistance(PassThrough(features.shape[1]), subset_size=subset)
         return _compare(metric, reference, features)
 
 
@@ -36,7 +45,7 @@ def inception_score(log_probs: np.ndarray) -> float:
     from torchmetrics.image.inception import InceptionScore
 
     with _quiet(), torch.random.fork_rng(devices=[]):
-        metric = InceptionScore(feature=_PassThrough(log_probs.shape[1]), splits=1).set_dtype(torch.float64)
+        metric = InceptionScore(feature=PassThrough(log_probs.shape[1]), splits=1).set_dtype(torch.float64)
         metric.update(_tensor(log_probs))
         return float(metric.compute()[0])
 
@@ -68,7 +77,7 @@ def digits_clip() -> tuple[nn.Module, Callable[..., dict[str, Tensor]]]:
     return _OpenClip(encoders.load_clip(weight_path(CLIP))).eval(), prepare
 
 
-class _PassThrough(nn.Module):
+class PassThrough(nn.Module):
     """A feature network that is fed with features."""
 
     def __init__(self, dimension: int) -> None:

@@ -45,7 +45,7 @@ def _exactly(fid: float) -> Score:
 
 def gaps(rows: Iterable[AtCost], kind: str = "NFE") -> dict[float, float]:
     """Differences by budget."""
-    return {row.budget: row.gap.value for row in rows if row.gap is not None and row.kind == kind}
+    return {row.budget: row.gap.estimate.value for row in rows if row.gap is not None and row.kind == kind}
 
 
 def test_both_are_tuned_over_what_the_budget_affords(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_training_seeds_give_the_mean_and_its_spread(tmp_path: Path) -> None:
     *single, mean = compare_at_cost(results)
     assert [row.networks for row in (*single, mean)] == [1, 1, 1, 3]
     assert mean.gap is not None
-    assert mean.gap.value == pytest.approx(2.25 - 3.0)
-    assert mean.model == "digits"
+    assert mean.gap.estimate.value == pytest.approx(2.25 - 3.0)
+    assert mean.contest["model"] == "digits"
 
 
 def test_the_order_of_cells_does_not_matter(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_best_within_a_budget_is_judged_by_samples_that_did_not_choose_it(tm
     for _ in range(200):
         noisy = [_noisy(record.cell, rng) for record in plain.done]
         rows = compare_at_cost(replace(plain, records={one.id: one for one in noisy}))
-        found += [row.gap.value for row in rows if row.gap is not None]
+        found += [row.gap.estimate.value for row in rows if row.gap is not None]
     assert base.other.cells < base.cfg.cells
     assert np.mean(found) == pytest.approx(0.0, abs=4 * np.std(found) / len(found) ** 0.5)
 

@@ -90,10 +90,10 @@ def test_every_command_has_its_module_and_every_module_its_place_in_the_help() -
 
 
 ALLOWED = {
-    "diffusers": ("cfgbench.models.", "cfgbench.methods.guiders"),  # samplers are resolved by name
+    "diffusers": ("cfgbench.models.", "cfgbench.methods.guiders", "cfgbench.bench."),  # samplers are resolved by name
     "open_clip": ("cfgbench.encoders", "cfgbench.digits_encoders", "cfgbench.training."),
     "torch_fidelity": ("cfgbench.encoders",),
-    "torchmetrics": ("cfgbench.torchmetrics_scores", "cfgbench.witness"),
+    "torchmetrics": ("cfgbench.torchmetrics_scores", "cfgbench.witness", "cfgbench.bench."),
     "pandas": ("cfgbench.tables.", "cfgbench.figures", "cfgbench.report", "cfgbench.answer"),
     "matplotlib": ("cfgbench.figures", "cfgbench.report"),
     "rich": ("cfgbench.console",),

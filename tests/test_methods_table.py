@@ -132,12 +132,16 @@ def test_methods_are_compared_with_tuned_cfg_and_the_search_is_counted(tmp_path:
     rows = compare_methods(results)
     assert [row.tuned.method for row in rows] == ["cfg", "classifier", "classifier_uncond"]
     assert [row.tuned.cells for row in rows] == [8, 8, 7]  # the failed cell is not one that was tried
+    cfg, drawn = rows[0].tuned, [record for arm in rows[0].tuned.arms for record in arm.records]
+    assert cfg.images == sum(record.num_samples for record in drawn) > 0
+    assert cfg.passes == sum(record.num_samples * (record.nfe or 0) for record in drawn)
+    assert methods_table(results, rows).rows[0][3].text.startswith("8 cells, ")
     assert rows[0].gap is None
     for row in rows[1:]:
         assert row.gap is not None
         assert row.p_holm is not None
-        assert row.gap.p_value is not None
-        assert row.p_holm >= row.gap.p_value
+        assert row.gap.estimate.p_value is not None
+        assert row.p_holm >= row.gap.estimate.p_value
     assert all(len(texts) == len(methods_table(results, rows).header) for texts in methods_table(results, rows).rows)
 
 
@@ -150,11 +154,24 @@ def test_training_seeds_give_a_row_of_their_mean_with_their_own_spread(tmp_path:
     ]
     results = load(synthetic.write(tmp_path / "seeds", cells, [synthetic.record(one) for one in cells]))
     *single, mean = compare_methods(results)
-    gaps = [row.gap.value for row in single if row.gap is not None]
-    assert (mean.networks, len(gaps), mean.model) == (3, 3, "digits")
+    gaps = [row.gap.estimate.value for row in single if row.gap is not None]
+    assert (mean.networks, len(gaps), mean.contest["model"]) == (3, 3, "digits")
     assert mean.gap is not None
-    assert mean.gap.value == pytest.approx(np.mean(gaps))
-    assert mean.gap.standard_error == pytest.approx(np.std(gaps, ddof=1) / np.sqrt(3))
+    assert mean.gap.estimate.value == pytest.approx(np.mean(gaps))
+    assert mean.gap.estimate.standard_error == pytest.approx(np.std(gaps, ddof=1) / np.sqrt(3))
+
+
+def test_one_network_in_two_dtypes_is_not_two_networks(tmp_path: Path) -> None:
+    cells = [
+        synthetic.cell(method, scale, dtype=dtype)
+        for dtype in ("fp32", "bf16_emulated")
+        for method, scale in (("cfg", 1.5), ("cfg", 2.0), ("classifier", 0.5), ("classifier", 1.0))
+    ]
+    results = load(synthetic.write(tmp_path / "dtypes", cells, [synthetic.record(one) for one in cells]))
+    rows = compare_methods(results)
+    assert [row.networks for row in rows] == [1, 1, 1, 1]
+    assert [row.contest["dtype"] for row in rows] == ["fp32", "fp32", "bf16_emulated", "bf16_emulated"]
+    assert len({texts[0].text for texts in methods_table(results, rows).rows}) == 2
 
 
 def test_the_report_writes_the_comparison_where_there_is_one(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ def test_two_renderings_have_the_same_bytes(folder: Path, rendered: Path, tmp_pa
     paper.render(folder, tmp_path, NAMES, width="single")
     first, second = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (rendered, tmp_path))
     assert first == second
-    assert set(first) == {f"{name}.pdf" for name in NAMES} | {"best.tex", "results.tex", "speed.tex", "figures.tex"}
+    assert set(first) == {f"{name}.pdf" for name in NAMES} | {
+        *("best.tex", "results.tex", "speed.tex", "methods.tex", "figures.tex")
+    }
 
 
 def test_every_figure_keeps_to_a_single_column_and_its_labels_lie_inside(folder: Path) -> None:

@@ -1,5 +1,8 @@
 """Our loop is each family's own pipeline, checked on tiny random networks, offline."""
 
+import copy
+import inspect
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 from cfgbench import guidance, noise, sampling, schedulers
 from cfgbench.cell import Diffusion, Guidance
 from cfgbench.prompts import Prompts
-from cfgbench.registry import MODELS, resolve
+from cfgbench.registry import MODELS, SAMPLERS, resolve
 from tests import tiny_pipelines
 from tests.conftest import COMMON_SAMPLERS
 
@@ -30,43 +33,76 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def models(folders: dict[str, Path]) -> dict[str, Any]:
     """Every family's model, loaded from there."""
-    return {family: resolve(MODELS[family].target)(str(folder)) for family, folder in folders.items()}
+    loaded = {family: resolve(MODELS[family].target)(str(folder)) for family, folder in folders.items()}
+    return {family: model.configured(**SETTINGS.get(family, {})) for family, model in loaded.items()}
 
 
 def draw(model: Any, cache: Path, sampler: str, scale: float | None, **fields: Any) -> tuple[torch.Tensor, np.ndarray]:
     """Latents and images of the prompts by our loop; without a scale, of the conditional prediction."""
     conditions = model.text_conditions(Prompts(PROMPTS, PROMPTS, cache))
     diffusion = Diffusion(sampler=sampler, steps=fields.pop("steps", STEPS))
-    labels = torch.arange(len(PROMPTS))
+    labels, until = torch.arange(len(PROMPTS)), fields.pop("until", None)
     batch = sampling.Batch(model, diffusion, conditions, labels, torch.float32, torch.float32, **fields)
     method = (
         Guidance(method="unguided")
         if scale is None
         else Guidance.model_construct(method="cfg", parameters={"guidance_scale": scale})
     )
-    latents, _ = sampling.sample(batch, guidance.bind(method), SEED, range(len(PROMPTS)))
-    return latents, model.decode(latents)
+    with torch.no_grad():
+        trajectory = sampling.start(batch, SEED, range(len(PROMPTS)))
+        sampling.advance(trajectory, batch, guidance.bind(method), until or len(trajectory))
+    return trajectory.x, model.decode(trajectory.x)
 
 
-def run_pipeline(model: Any, folder: Path, sampler: str, scale: float, **given: Any) -> torch.Tensor:
-    """Latents (or what `output_type` says) of the family's own pipeline from the same noise, by the same scheduler."""
+@cache
+def pipeline_of(folder: Path) -> Any:
+    """The family's own pipeline, with the scheduler that was saved."""
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = schedulers.build(Diffusion(sampler=sampler, steps=STEPS), model.schedule)
+    return pipeline
+
+
+def run_pipeline(model: Any, folder: Path, sampler: str, scale: float, output_type: str = "latent") -> torch.Tensor:
+    """Latents (or what `output_type` says) of the family's own pipeline from the same noise, by the same scheduler."""
+    pipeline = copy.copy(pipeline_of(folder))
+    pipeline.scheduler = scheduler_for(pipeline_of(folder), model, sampler)
     latents = torch.from_numpy(noise.initial(SEED, range(len(PROMPTS)), model.latent_shape)).float()
+    height, width = model.size
+    given: dict[str, Any] = {"guidance_scale": scale, "latents": latents, "height": height, "width": width}
+    if model.layout.name == "flux":
+        packed = pipeline._pack_latents(latents, *latents.shape)
+        given |= {"latents": packed, "guidance_scale": 2.5, "true_cfg_scale": scale, "negative_prompt": [""] * 2}
+    if model.layout.name in ("pixart", "sana"):
+        given |= {"use_resolution_binning": False, "clean_caption": False}
     step_noise = noise.StepNoise(SEED, range(len(PROMPTS)))
     with sampling._noise_from(pipeline.scheduler, step_noise):
-        result = pipeline(
-            list(PROMPTS),
-            num_inference_steps=STEPS,
-            guidance_scale=scale,
-            latents=latents,
-            **{"output_type": "latent", **given},
-        )
-    return torch.as_tensor(result.images)
+        images = pipeline(list(PROMPTS), num_inference_steps=STEPS, output_type=output_type, **given).images
+    if model.layout.name == "flux" and output_type == "latent":
+        images = pipeline._unpack_latents(images, height, width, pipeline.vae_scale_factor)
+    return torch.as_tensor(images)
 
 
-PAIRS = [(family, sampler) for family in FAMILIES for sampler in COMMON_SAMPLERS]
+def scheduler_for(pipeline: Any, model: Any, sampler: str) -> Any:
+    """Ours; for a flow, what diffusers itself makes of the checkpoint's own scheduler."""
+    entry = SAMPLERS[sampler]
+    if model.schedule.flow is None or entry.flow is None:
+        return schedulers.build(Diffusion(sampler=sampler, steps=STEPS), model.schedule)
+    config = {key: value for key, value in pipeline.scheduler.config.items() if not key.startswith("_")}
+    shift = config.get("flow_shift") or config.get("shift")
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "shift": shift, "flow_shift": shift}
+    accepted = inspect.signature(resolve(entry.flow)).parameters
+    ours = {key: value for key, value in {**flow, **entry.settings}.items() if key in accepted}
+    return resolve(entry.flow).from_config({**config, **ours})
+
+
+NO_SIGMAS = ("flux", "heun")  # the pipeline hands its own times to the scheduler, which takes none
+PAIRS = [
+    (family, sampler)
+    for family in FAMILIES
+    for sampler in COMMON_SAMPLERS
+    if (MODELS[family].family != "flow" or SAMPLERS[sampler].flow) and (family, sampler) != NO_SIGMAS
+]
+SETTINGS: dict[str, dict[str, Any]] = {"flux": {"height": 24, "width": 16, "embedded_guidance": 2.5}}
 
 
 @pytest.mark.parametrize(("family", "sampler"), PAIRS)
@@ -82,7 +118,38 @@ def test_our_loop_equals_the_familys_own_pipeline(
 def test_decoded_images_are_the_pipelines(
     family: str, folders: dict[str, Path], models: dict[str, Any], tmp_path: Path
 ) -> None:
-    _, ours = draw(models[family], tmp_path, "ddim", 5.0)
-    theirs = run_pipeline(models[family], folders[family], "ddim", 5.0, output_type="pt")
+    _, ours = draw(models[family], tmp_path, "unipc", 5.0)
+    theirs = run_pipeline(models[family], folders[family], "unipc", 5.0, "pt")
     assert ours.dtype == np.uint8 and ours.shape == tuple(theirs.shape)
     assert np.abs(ours - 255 * theirs.numpy()).max() < 0.51
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scales_mean_what_they_say(family: str, models: dict[str, Any], tmp_path: Path) -> None:
+    drawn = {scale: draw(models[family], tmp_path, "euler", scale)[0] for scale in (0.0, 0.5, 1.0)}
+    conditional, _ = draw(models[family], tmp_path, "euler", None)
+    size = conditional.abs().max()
+    assert (drawn[1.0] - conditional).abs().max() < 1e-5 * size
+    for scale in (0.0, 0.5):
+        assert (drawn[scale] - conditional).abs().max() > 1e-3 * size
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_step_is_affine_in_the_scale(family: str, models: dict[str, Any], tmp_path: Path) -> None:
+    at = {scale: draw(models[family], tmp_path, "euler", scale, until=1)[0].double() for scale in (0.0, 1.0, 3.0)}
+    expected = at[0.0] + 3 * (at[1.0] - at[0.0])
+    assert (at[3.0] - expected).abs().max() < 1e-5 * at[3.0].abs().max()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_pass_of_both_predictions_is_two_passes(family: str, models: dict[str, Any], tmp_path: Path) -> None:
+    apart, together = (draw(models[family], tmp_path, "euler", 3.0, batched=batched)[0] for batched in (False, True))
+    assert (apart - together).abs().max() < 1e-4 * apart.abs().max()
+
+
+def test_embedded_guidance_is_a_knob_of_its_own_that_costs_nothing(models: dict[str, Any], tmp_path: Path) -> None:
+    model = models["flux"]
+    plain, _ = draw(model, tmp_path, "euler", None)
+    stronger, _ = draw(model.configured(embedded_guidance=7.0), tmp_path, "euler", None)
+    guided, _ = draw(model, tmp_path, "euler", 2.0)
+    assert (plain - stronger).abs().max() > 1e-4 and (stronger - guided).abs().max() > 1e-4

@@ -1,5 +1,6 @@
 """Pipelines of every text-to-image family with tiny random networks, saved as users have them."""
 
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
 )
 
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -61,7 +68,151 @@ def sdxl() -> Any:
     )
 
 
-BUILDERS: dict[str, Callable[[], Any]] = {"stable_diffusion": stable_diffusion, "sdxl": sdxl}
+def sd3() -> Any:
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        caption_projection_dim=16,
+        pooled_projection_dim=16,
+        pos_embed_max_size=16,
+    )
+    return diffusers.StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(scaling_factor=1.5305, shift_factor=0.0609),
+        text_encoder=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer_2=_clip_tokenizer(),
+        text_encoder_3=_t5(16),
+        tokenizer_3=_t5_tokenizer(),
+    )
+
+
+def flux() -> Any:
+    return diffusers.FluxPipeline(
+        transformer=_flux_transformer(guidance_embeds=True),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            shift=3.0, use_dynamic_shifting=True, base_image_seq_len=4, max_image_seq_len=64
+        ),
+        vae=_vae(scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=CLIPTextModel(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=_t5(16),
+        tokenizer_2=_t5_tokenizer(),
+    )
+
+
+def _flux_transformer(**settings: Any) -> Any:
+    return diffusers.FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=8,
+        axes_dims_rope=(4, 4, 8),
+        **settings,
+    )
+
+
+def pixart() -> Any:
+    transformer = diffusers.PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        caption_channels=16,
+        in_channels=4,
+        cross_attention_dim=24,
+        out_channels=8,
+        attention_bias=True,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+    )
+    scheduler = diffusers.DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
+    return diffusers.PixArtAlphaPipeline(
+        transformer=transformer, vae=_vae(), scheduler=scheduler, text_encoder=_t5(16), tokenizer=_t5_tokenizer()
+    )
+
+
+def sana() -> Any:
+    transformer = diffusers.SanaTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=4,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=4,
+        cross_attention_dim=8,
+        caption_channels=8,
+        sample_size=16,
+    )
+    encoder = Gemma2Config(
+        head_dim=4,
+        hidden_size=8,
+        intermediate_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        num_key_value_heads=2,
+        vocab_size=262,
+    )
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        flow_shift=3.0, use_flow_sigmas=True, prediction_type="flow_prediction"
+    )
+    return diffusers.SanaPipeline(
+        transformer=transformer,
+        vae=_deep_vae(),
+        scheduler=scheduler,
+        text_encoder=Gemma2Model(encoder),
+        tokenizer=_gemma_tokenizer(),
+    )
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "stable_diffusion": stable_diffusion,
+    "sdxl": sdxl,
+    "sd3": sd3,
+    "flux": flux,
+    "pixart": pixart,
+    "sana": sana,
+}
+
+
+def _deep_vae() -> Any:
+    """An autoencoder of factor 2, where Sana's own has 32."""
+    half: dict[str, Any] = {
+        f"{half}_{name}": value
+        for half in ("encoder", "decoder")
+        for name, value in (
+            ("block_types", ("ResBlock", "EfficientViTBlock")),
+            ("block_out_channels", (8, 8)),
+            ("qkv_multiscales", ((), (5,))),
+            ("layers_per_block", (1, 1)),
+        )
+    }
+    return diffusers.AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=2,
+        upsample_block_type="interpolate",
+        downsample_block_type="stride_conv",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+        scaling_factor=0.41407,
+        **half,
+    )
 
 
 def _unet(**settings: Any) -> Any:
@@ -109,3 +260,21 @@ def _clip_tokenizer() -> CLIPTokenizer:
     tokens = [*characters, *(f"{character}</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+
+
+def _t5(width: int) -> Any:
+    config = T5Config(
+        d_model=width, d_ff=16, d_kv=8, num_layers=1, num_heads=2, vocab_size=128, feed_forward_proj="gated-gelu"
+    )
+    return T5EncoderModel(config)
+
+
+def _t5_tokenizer() -> T5Tokenizer:
+    letters = [(letter, -3.0) for letter in string.printable if not letter.isspace()]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *letters]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=77)
+
+
+def _gemma_tokenizer() -> GemmaTokenizer:
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *(f"<0x{byte:02X}>" for byte in range(256))]
+    return GemmaTokenizer(vocab={name: number for number, name in enumerate(names)}, merges=[])

@@ -13,7 +13,7 @@ from cfgbench.errors import InputError
 Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
 NAMES = (  # as --help lists them
     *("run", "plan", "report", "score", "recommend", "figures", "compare", "claims"),
-    *("check", "verify", "train", "costs"),
+    *("check", "verify", "train", "costs", "bench"),
 )
 
 

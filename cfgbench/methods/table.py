@@ -33,7 +33,7 @@ _BASIC: dict[str, Method] = {
         {},
         1,
         label="unguided",
-        families=("diffusion", "one_pass"),
+        families=("diffusion", "flow", "one_pass"),
         unconditional=False,
     ),
     "unconditional": Method(
@@ -98,6 +98,7 @@ _SCHEDULED: dict[str, Method] = {
         source="Chung et al. 2024 (arXiv 2406.08070), algorithm 2",
         base_scale=0.0,
         samplers=("ddim", "euler", "euler_karras"),
+        families=("diffusion",),
     ),
     "adaptive_cfg": Method(
         "cfgbench.methods.schedules:adaptive_cfg",

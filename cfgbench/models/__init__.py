@@ -26,12 +26,21 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """Which times samplers of a flow use: evenly spaced ones s, shifted to t = shift s / (1 + (shift - 1) s)."""
+
+    shift: float = 1.0
+    to_step: bool = False  # Euler's last s is 1/steps, not the least of training
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The noise schedule a model was trained on, complete: no scheduler's own default is ever used."""
 
     alphas_cumprod: np.ndarray  # (T,) float64, decreasing
-    prediction_type: str = "epsilon"  # epsilon | v_prediction | sample
+    prediction_type: str = "epsilon"  # epsilon | v_prediction | sample; of a flow, flow_prediction: noise - x_0
     config: dict[str, object] = field(default_factory=dict)  # further scheduler settings a checkpoint fixes
+    flow: Flow | None = None
 
 
 class Model(Protocol):

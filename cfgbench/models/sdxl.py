@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench.layouts import SDXL
-from cfgbench.models.text_to_image import Encoding, Place, TextToImage, assemble
+from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,10 @@ class StableDiffusionXL(TextToImage):
         config: Any = self.networks["decoder"].config
         return ("decoder",) if config.force_upcast else ()
 
-    def encode(self, pipeline: Any, text: str) -> Encoding:
-        hidden, _, pooled, _ = pipeline.encode_prompt(text, device=self.device, do_classifier_free_guidance=False)
+    def encode(self, pipeline: Any, wording: Wording) -> Encoding:
+        hidden, _, pooled, _ = pipeline.encode_prompt(
+            wording.text, device=self.device, do_classifier_free_guidance=False
+        )
         return {"text": hidden, "pooled": pooled}
 
     def call(self, network: nn.Module, x: Tensor, timestep: Tensor, condition: Encoding) -> Tensor:

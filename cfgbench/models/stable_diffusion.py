@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench.layouts import STABLE_DIFFUSION
-from cfgbench.models.text_to_image import Encoding, Place, TextToImage, assemble
+from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 
 @dataclass(frozen=True)
 class StableDiffusion(TextToImage):
     """A condition is {"text": (n, 77, d)}."""
 
-    def encode(self, pipeline: Any, text: str) -> Encoding:
-        return {"text": pipeline.encode_prompt(text, self.device, 1, False)[0]}
+    def encode(self, pipeline: Any, wording: Wording) -> Encoding:
+        return {"text": pipeline.encode_prompt(wording.text, self.device, 1, False)[0]}
 
     def call(self, network: nn.Module, x: Tensor, timestep: Tensor, condition: Encoding) -> Tensor:
         prediction: Tensor = network(x, timestep, condition["text"].to(x.dtype), return_dict=False)[0]

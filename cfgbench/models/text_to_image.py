@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import diffusers
 import numpy as np
@@ -27,11 +27,18 @@ from cfgbench import layouts
 from cfgbench.cell import digest
 from cfgbench.checkpoints import Checkpoint
 from cfgbench.layouts import Layout
-from cfgbench.models import Level, Schedule
+from cfgbench.models import Flow, Level, Schedule
 from cfgbench.pixels import to_uint8
 from cfgbench.prompts import Prompts
 
 Encoding = dict[str, Tensor]  # of one prompt, or of a batch
+
+
+class Wording(NamedTuple):
+    """A text to encode: a prompt, or what the network is told instead of one, which some pipelines encode otherwise."""
+
+    text: str
+    instead: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class TextToImage(ABC):
     learned_variance: bool = False
 
     @abstractmethod
-    def encode(self, pipeline: Any, text: str) -> Encoding:
-        """One prompt as the network reads it, tensors (1, ...); `pipeline` has its text part only."""
+    def encode(self, pipeline: Any, wording: Wording) -> Encoding:
+        """One text as the network reads it, tensors (1, ...); `pipeline` has its text part only."""
 
     @abstractmethod
     def call(self, network: nn.Module, x: Tensor, timestep: Tensor, condition: Encoding) -> Tensor:
@@ -61,34 +68,22 @@ class TextToImage(ABC):
     def configured(self, **settings: Any) -> Self:
         """The same networks with other settings; ValueError for sizes that the network cannot have."""
         changed = replace(self, **settings)
-        for name, size in zip(("height", "width"), changed.size, strict=True):
-            if size % (changed.factor * changed.patch):
-                raise ValueError(f"{name} = {size} is no multiple of {changed.factor * changed.patch} pixels")
-        return changed
-
-    @property
-    def factor(self) -> int:
-        """Pixels of the image per latent pixel, each way."""
-        config: Any = self.networks["decoder"].config
-        return int(2 ** (len(config.block_out_channels) - 1))
-
-    @property
-    def patch(self) -> int:
-        """Latent pixels, each way, that the network takes as one or halves away."""
-        return 1
+        if self.schedule.flow is None:
+            return changed
+        flow = replace(self.schedule.flow, shift=self.layout.shift(self.checkpoint, changed.size))
+        return replace(changed, schedule=replace(self.schedule, flow=flow))
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of an image in pixels."""
-        own = cast(Any, self.networks["main"]).config.sample_size
-        sides = (own, own) if isinstance(own, int) else own
-        return self.height or sides[0] * self.factor, self.width or sides[1] * self.factor
+        return self.layout.size(self.checkpoint, self.height, self.width)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """(channels, height, width) of the latents of an image."""
-        channels = cast(Any, self.networks["main"]).config.in_channels
-        return channels, self.size[0] // self.factor, self.size[1] // self.factor
+        channels = cast(Any, self.networks["main"]).config.in_channels // self.layout.packed**2
+        factor = self.layout.factor(self.checkpoint)
+        return channels, self.size[0] // factor, self.size[1] // factor
 
     def conditions(self, labels: np.ndarray) -> dict[str, Encoding]:
         """Raises TypeError: this model is asked by prompts."""
@@ -97,9 +92,9 @@ class TextToImage(ABC):
     def text_conditions(self, prompts: Prompts) -> dict[str, Encoding]:
         """The prompts as "cond", and what the model is told instead of them as "uncond"."""
         folder = prompts.cache / self.encoding_digest
-        told = self.negative_prompt or ""
-        encode_missing(self, [told, *prompts.whole], folder)
-        cond = [load_file(encoding_file(folder, text)) for text in prompts.texts]
+        told = Wording(self.negative_prompt or "", instead=True)
+        encode_missing(self, [told, *map(Wording, prompts.whole)], folder)
+        cond = [load_file(encoding_file(folder, Wording(text))) for text in prompts.texts]
         nothing = self._nothing(load_file(encoding_file(folder, told)))
         return {"cond": self._batch(cond), "uncond": self._batch([nothing] * len(cond))}
 
@@ -140,7 +135,10 @@ class TextToImage(ABC):
         if self.negative_prompt is not None:
             return encoding
         kind = self.layout.unconditional(self.checkpoint, self.unconditional)
-        return {name: torch.zeros_like(part) if kind == "zeros" else part for name, part in encoding.items()}
+        return {
+            name: torch.zeros_like(part) if kind == "zeros" and part.is_floating_point() else part
+            for name, part in encoding.items()
+        }
 
     def _batch(self, encodings: Sequence[Encoding]) -> Encoding:
         return {name: torch.cat([one[name] for one in encodings]).to(self.device) for name in encodings[0]}
@@ -152,14 +150,22 @@ class TextToImage(ABC):
 
 def assemble(family: type[TextToImage], layout: Layout, checkpoint: Checkpoint, place: "Place") -> Any:
     """A model of a family with its networks loaded."""
-    config = layouts.scheduler_config(checkpoint)
-    alphas = layouts.alphas_cumprod(config)
-    schedule = Schedule(alphas, config.get("prediction_type", "epsilon"), layouts.schedule_settings(config))
     networks = {
         "main": load_network(checkpoint, layout.denoiser, place),
-        "decoder": load_network(checkpoint, "vae", place),
+        "decoder": load_network(checkpoint, layout.autoencoder, place),
     }
+    schedule = _schedule(layout, checkpoint)
     return family(layout, checkpoint, networks, schedule, torch.device(place.device), place.dtype)
+
+
+def _schedule(layout: Layout, checkpoint: Checkpoint) -> Schedule:
+    config = layouts.scheduler_config(checkpoint)
+    if layout.max_shift is None:
+        alphas = layouts.alphas_cumprod(config)
+        return Schedule(alphas, config.get("prediction_type", "epsilon"), layouts.schedule_settings(config))
+    flow = Flow(layout.shift(checkpoint, layout.size(checkpoint)), to_step=layout.packed > 1)
+    sigmas = layouts.flow_levels(config, flow.shift)
+    return Schedule(1 / (1 + sigmas**2), "flow_prediction", flow=flow)
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ def text_part(model: TextToImage) -> Iterator[Any]:
     with _quiet():
         pipeline = getattr(diffusers, layout.pipelines[0]).from_pretrained(
             folder,
-            **{layout.denoiser: None, "vae": None, **dict.fromkeys(layout.unused(model.checkpoint))},
+            **{layout.denoiser: None, layout.autoencoder: None, **dict.fromkeys(layout.unused(model.checkpoint))},
             variant=model.checkpoint.variant,
             dtype=model.dtype,
             use_safetensors=True,
@@ -215,25 +221,26 @@ def text_part(model: TextToImage) -> Iterator[Any]:
 
 
 @torch.no_grad()
-def encode_missing(model: TextToImage, texts: Sequence[str], folder: Path) -> None:
+def encode_missing(model: TextToImage, wordings: Sequence[Wording], folder: Path) -> None:
     """Encode those of the texts that a folder has no file of; one process at a time does, others wait."""
-    if all(encoding_file(folder, text).exists() for text in texts):
+    if all(encoding_file(folder, wording).exists() for wording in wordings):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        missing = [text for text in dict.fromkeys(texts) if not encoding_file(folder, text).exists()]
+        missing = [wording for wording in dict.fromkeys(wordings) if not encoding_file(folder, wording).exists()]
         if not missing:
             return
         with text_part(model) as pipeline:
-            for text in missing:
-                encoding = {name: part.cpu().contiguous() for name, part in model.encode(pipeline, text).items()}
-                _write(encoding, encoding_file(folder, text))
+            for wording in missing:
+                encoding = {name: part.cpu().contiguous() for name, part in model.encode(pipeline, wording).items()}
+                _write(encoding, encoding_file(folder, wording))
 
 
-def encoding_file(folder: Path, text: str) -> Path:
+def encoding_file(folder: Path, wording: Wording) -> Path:
     """The file of a text's encoding, named by its content."""
-    return folder / f"{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:32]}.safetensors"
+    name = hashlib.sha256(wording.text.encode(errors="surrogatepass")).hexdigest()[:32]
+    return folder / f"{name}{'-instead' if wording.instead else ''}.safetensors"
 
 
 def _write(encoding: Encoding, path: Path) -> None:

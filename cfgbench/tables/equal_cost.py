@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cfgbench import statistics
-from cfgbench.cell import ModelRef
+from cfgbench.cell import canonical_json
 from cfgbench.records import CellRecord
-from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import seconds_per_image
-from cfgbench.tables.methods import estimate_row, mean_gap
-from cfgbench.tables.results import Arm, Column, Results
+from cfgbench.tables.methods import difference_row, network_texts
+from cfgbench.tables.results import Arm, Column, Fields, Results
 from cfgbench.tables.rows import Row
 from cfgbench.tables.text import Table, Text, with_error
 from cfgbench.tables.tuning import Tuned, contests, tune
+from cfgbench.training_seeds import Difference, together
 
 ROOM = 1.001  # what still counts as the budget
 LEAST = 0.5  # of the budget, that a setting tried by the other method must exceed
@@ -29,7 +29,7 @@ Cost = Callable[[CellRecord], float | None]
 class AtCost:
     """A method against CFG within a budget, on one network or as the mean over several."""
 
-    model: str
+    contest: Fields
     kind: str  # of cost: NFE, seconds
     run: str  # how CFG was run for it: `ddim, 25 steps`
     budget: float
@@ -37,7 +37,7 @@ class AtCost:
     cfg: Tuned
     spent: float
     networks: int
-    gap: Estimate | None  # FID, method - CFG, cross-fitted
+    gap: Difference | None  # FID, method - CFG, cross-fitted
     p_holm: float | None = None
 
 
@@ -48,11 +48,11 @@ def compare_at_cost(results: Results) -> list[AtCost]:
     """
     column = results.column("fid")
     rows: list[AtCost] = []
-    for model, entries in contests(results, column) if column else ():
+    for entries in contests(results, column) if column else ():
         for kind, cost in _costs(results).items():
-            rows += _in_contest(model, entries, column, kind, cost) if column else ()
+            rows += _in_contest(entries, column, kind, cost) if column else ()
     rows += _over_networks(rows)
-    corrected = statistics.holm([row.gap.p_value if row.gap else None for row in rows])
+    corrected = statistics.holm([row.gap.estimate.p_value if row.gap else None for row in rows])
     return [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
 
 
@@ -70,7 +70,9 @@ def cost_table(rows: Sequence[AtCost]) -> Table:
         "interval over training seeds."
     )
     header = ("model", "budget", "method", "setting", "spent", "CFG's setting", "FID - CFG's", "p")
-    return Table(caption, header, tuple(_texts(row) for row in rows))
+    networks = network_texts([(row.contest, row.networks) for row in rows])
+    texts = tuple((network, *_texts(row)) for network, row in zip(networks, rows, strict=True))
+    return Table(caption, header, texts)
 
 
 def _costs(results: Results) -> Mapping[str, Cost]:
@@ -81,7 +83,7 @@ def _costs(results: Results) -> Mapping[str, Cost]:
     return {"NFE": lambda record: record.nfe, "seconds": seconds}
 
 
-def _in_contest(model: ModelRef, entries: Sequence[Tuned], column: Column, kind: str, cost: Cost) -> Iterator[AtCost]:
+def _in_contest(entries: Sequence[Tuned], column: Column, kind: str, cost: Cost) -> Iterator[AtCost]:
     cfg, *others = entries
     runs = _budgets(cfg, cost)
     for run, budget in runs.items() if len(runs) > 1 else ():
@@ -90,9 +92,9 @@ def _in_contest(model: ModelRef, entries: Sequence[Tuned], column: Column, kind:
             found = _within(other, column, cost, budget)
             if baseline is None or found is None:
                 continue
-            gap = statistics.mean_of(found.cross_fitted - baseline.cross_fitted)
+            gap = Difference((found.cross_fitted - baseline.cross_fitted)[None])
             spent = cost(found.record) or 0.0
-            yield AtCost(model.label, kind, run, budget, found, baseline, spent, 1, gap)
+            yield AtCost(cfg.contest, kind, run, budget, found, baseline, spent, 1, gap)
 
 
 def _budgets(cfg: Tuned, cost: Cost) -> dict[str, float]:
@@ -124,33 +126,35 @@ def _within(entry: Tuned, column: Column, cost: Cost, budget: float) -> Tuned | 
 
 
 def _over_networks(rows: Sequence[AtCost]) -> list[AtCost]:
-    groups: dict[tuple[str, ...], list[AtCost]] = {}
+    groups: dict[str, list[AtCost]] = {}
     for row in rows:
-        groups.setdefault((row.other.replicate_of, row.kind, row.run, row.other.method), []).append(row)
+        key = canonical_json([row.other.replicate_of, row.kind, row.run, row.other.method])
+        groups.setdefault(key, []).append(row)
+    several = [found for found in groups.values() if len(found) > 1]
     return [
-        replace(found[0], model=model, networks=len(found), gap=mean_gap([row.gap for row in found]))
-        for (model, *_), found in groups.items()
-        if len(found) > 1
+        replace(
+            found[0], contest=found[0].other.replicate_of, networks=len(found), gap=together([row.gap for row in found])
+        )
+        for found in several
     ]
 
 
 def _row(row: AtCost) -> Row:
-    found: Row = {"model": row.model, "networks": row.networks, "cost": row.kind, "run": row.run}
+    found: Row = {**row.contest, "networks": row.networks, "cost": row.kind, "run": row.run}
     found |= {"method": row.other.method}
     if row.networks == 1:
         found |= {"budget": row.budget, "setting": row.other.setting, "spent": row.spent}
         found |= {"cells_tried": row.other.cells, "cfg_setting": row.cfg.setting, "cfg_cells_tried": row.cfg.cells}
-    return found | estimate_row("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
+    return found | difference_row("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
 
 
 def _texts(row: AtCost) -> tuple[Text, ...]:
     several = row.networks > 1
-    model = f"{row.model}, mean of {row.networks} networks" if several else row.model
     equal = row.networks == 1 or row.kind == "NFE"  # networks take their seconds each
     budget = f"{_amount(row.kind, row.budget) if equal else row.kind} (CFG, {row.run})"
     own = ("", "", "") if several else (row.other.setting, _amount(row.kind, row.spent), row.cfg.setting)
-    gap, p = (with_error(row.gap) if row.gap else ""), ("" if row.p_holm is None else f"{row.p_holm:.2g}")
-    return tuple(map(Text, (model, budget, row.other.label, *own, gap, p)))
+    gap, p = (with_error(row.gap.estimate) if row.gap else ""), ("" if row.p_holm is None else f"{row.p_holm:.2g}")
+    return tuple(map(Text, (budget, row.other.label, *own, gap, p)))
 
 
 def _amount(kind: str, value: float) -> str:

@@ -10,25 +10,28 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from cfgbench import statistics
 from cfgbench.records import CellRecord
 from cfgbench.registry import METHODS
-from cfgbench.statistics import Estimate, Replicated
+from cfgbench.statistics import Estimate, Floats, Replicated
 from cfgbench.tables.compare import common_size, paired, replicated, rungs
 from cfgbench.tables.results import Arm, Column
 
-Floats = npt.NDArray[np.float64]
 MIN_CHANGE = 1e-9  # of the matched score between neighbours; less is standing still
 
 
 class Matched(NamedTuple):
     """A difference first - second where both curves have this level of the matched score, and at which scales."""
 
-    gap: Estimate
+    pseudo: Floats  # (B,) jackknife pseudo-values of the difference
     level: float
     scales: tuple[float, float]
+
+    @property
+    def gap(self) -> Estimate:
+        """The difference with its interval."""
+        return statistics.mean_of(self.pseudo)
 
 
 class Unmatched(NamedTuple):
@@ -62,8 +65,8 @@ def at_matched(first: Arm, second: Arm, score: Column, on: Column, at: CellRecor
         name = "first" if crossings[0] is None else "second"
         return Unmatched(f"the {name} curve does not reach {on.label} {level[0]:.3g} before it turns")
     (a, at_a), (b, at_b) = crossings[0], crossings[1]
-    gap = statistics.estimate(Replicated(float(a[0] - b[0]), tuple((a - b)[1:].tolist())))
-    return Matched(gap, float(level[0]), (at_a, at_b))
+    pseudo = statistics.pseudo_values(Replicated(float(a[0] - b[0]), tuple((a - b)[1:].tolist())))
+    return Matched(pseudo, float(level[0]), (at_a, at_b))
 
 
 def _curve(arm: Arm, score: Column, on: Column, count: int) -> _Curve:

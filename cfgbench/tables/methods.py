@@ -3,45 +3,43 @@
 The best of many cells flatters itself on the samples that it was chosen by, so differences are cross-fitted: half of
 the samples choose, the other half judges, and the other way round. P-values are corrected for the number of comparisons
 in the table (Holm). Where equally trained networks of several training seeds took part, a row says what holds on
-average, with the spread between networks as the error.
+average, with their spread and the sampling error that they share as the error.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from cfgbench import statistics
-from cfgbench.cell import ModelRef
+from cfgbench.cell import canonical_json
 from cfgbench.statistics import Estimate
 from cfgbench.tables import matched
 from cfgbench.tables.compare import seconds_per_image, value
-from cfgbench.tables.results import Results
+from cfgbench.tables.results import Column, Fields, Results
 from cfgbench.tables.rows import Row
 from cfgbench.tables.text import BEST, TIED, Table, Text, with_error
-from cfgbench.tables.tuning import Tuned, contests
+from cfgbench.tables.tuning import Tuned, contest_label, contests
+from cfgbench.training_seeds import Difference, together
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A method against tuned CFG: score differences, method - CFG; None where they cannot be had."""
 
-    model: str
-    contest: str
+    contest: Fields
     tuned: Tuned  # of the first network, in a row of several
     networks: int
-    gap: Estimate | None  # of cross-fitted scores; None for CFG itself
+    gap: Difference | None  # of cross-fitted scores; None for CFG itself
     p_holm: float | None = None
-    at_matched: tuple[tuple[str, Estimate | None], ...] = ()
+    at_matched: tuple[tuple[str, Difference | None], ...] = ()
 
 
 def compare_methods(results: Results) -> list[Comparison]:
     """All methods of every contest that CFG took part in with another, then the means over training seeds."""
     column = results.column("fid")
-    found = [] if column is None else contests(results, column)
-    single = [row for model, entries in found for row in _against_cfg(results, model, entries)]
+    found = contests(results, column) if column else ()
+    single = [row for entries in found if column for row in _against_cfg(results, column, entries)]
     rows = [*single, *_over_networks(single)]
-    corrected = statistics.holm([row.gap.p_value if row.gap else None for row in rows])
+    corrected = statistics.holm([row.gap.estimate.p_value if row.gap else None for row in rows])
     return [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
 
 
@@ -53,61 +51,52 @@ def method_rows(results: Results, rows: Iterable[Comparison]) -> list[Row]:
 def methods_table(results: Results, rows: Sequence[Comparison]) -> Table:
     """What `methods.csv` says, as text; the lowest FID of a contest in bold, what is not shown worse underlined."""
     names = list(dict.fromkeys(name for row in rows for name, _ in row.at_matched))
-    texts = tuple(_texts(results, row, rows, names) for row in rows)
+    networks = network_texts([(row.contest, row.networks) for row in rows])
+    texts = tuple((network, *_texts(results, row, rows, names)) for network, row in zip(networks, rows, strict=True))
     caption = (
-        "Each method at its best FID. FID is cross-fitted: half of the samples choose the setting, the others judge. "
+        "Each method at its best FID of the cells tried; search: their number, the images drawn for them and the "
+        "network passes of these. FID is cross-fitted: half of the samples choose the setting, the others judge. "
         "Differences are to tuned CFG on the same noise; p is Holm's over the table. Rows of several networks: mean "
         "and interval over training seeds. Best of a contest in bold, those not shown to differ from it underlined."
     )
     matches = tuple(f"FID difference at CFG's {name}" for name in names)
-    header = ("model", "method", "setting", "cells tried", "FID", "FID - CFG's", "p", *matches, "NFE", "seconds ratio")
+    header = ("model", "method", "setting", "search", "FID", "FID - CFG's", "p", *matches, "NFE", "seconds ratio")
     return Table(caption, header, texts)
 
 
-def _against_cfg(results: Results, model: ModelRef, entries: Sequence[Tuned]) -> list[Comparison]:
+def _against_cfg(results: Results, column: Column, entries: Sequence[Tuned]) -> list[Comparison]:
     cfg, *others = entries
-    contest = cfg.record.id
+    gaps = [Difference((other.cross_fitted - cfg.cross_fitted)[None]) for other in others]
     return [
-        Comparison(model.label, contest, cfg, 1, None),
+        Comparison(cfg.contest, cfg, 1, None),
         *(
-            Comparison(model.label, contest, other, 1, _gap(other, cfg), at_matched=_matches(results, other, cfg))
-            for other in others
+            Comparison(cfg.contest, other, 1, gap, at_matched=_matches(results, column, other, cfg))
+            for other, gap in zip(others, gaps, strict=True)
         ),
     ]
 
 
-def _gap(other: Tuned, cfg: Tuned) -> Estimate:
-    return statistics.mean_of(other.cross_fitted - cfg.cross_fitted)
-
-
-def _matches(results: Results, other: Tuned, cfg: Tuned) -> tuple[tuple[str, Estimate | None], ...]:
-    column = results.column("fid")
+def _matches(results: Results, column: Column, other: Tuned, cfg: Tuned) -> tuple[tuple[str, Difference | None], ...]:
     found = []
-    for on in matched.levels(results.columns) if column else ():
-        match = matched.at_matched(other.arm, cfg.arm, column, on, cfg.record) if column else None
-        found.append((on.label, match.gap if isinstance(match, matched.Matched) else None))
+    for on in matched.levels(results.columns):
+        match = matched.at_matched(other.arm, cfg.arm, column, on, cfg.record)
+        found.append((on.label, Difference(match.pseudo[None]) if isinstance(match, matched.Matched) else None))
     return tuple(found)
 
 
 def _over_networks(rows: Sequence[Comparison]) -> list[Comparison]:
     """The mean difference of each method over networks that differ in their training seed alone."""
-    groups: dict[tuple[str, str], list[Comparison]] = {}
+    groups: dict[str, list[Comparison]] = {}
     for row in rows:
         if row.gap is not None:
-            groups.setdefault((row.tuned.replicate_of, row.tuned.method), []).append(row)
-    return [_mean_over_networks(model, found) for (model, _), found in groups.items() if len(found) > 1]
+            groups.setdefault(canonical_json([row.tuned.replicate_of, row.tuned.method]), []).append(row)
+    return [_mean_over_networks(found) for found in groups.values() if len(found) > 1]
 
 
-def _mean_over_networks(model: str, rows: Sequence[Comparison]) -> Comparison:
-    names = dict(rows[0].at_matched)
-    matches = tuple((name, mean_gap([dict(row.at_matched)[name] for row in rows])) for name in names)
-    return Comparison(model, "", rows[0].tuned, len(rows), mean_gap([row.gap for row in rows]), at_matched=matches)
-
-
-def mean_gap(gaps: Sequence[Estimate | None]) -> Estimate | None:
-    """The mean over networks, with the spread between them as its error; None where one is lacking."""
-    values = [gap.value for gap in gaps if gap is not None]
-    return statistics.mean_of(np.array(values)) if len(values) == len(gaps) else None
+def _mean_over_networks(rows: Sequence[Comparison]) -> Comparison:
+    first, names = rows[0].tuned, dict(rows[0].at_matched)
+    matches = tuple((name, together([dict(row.at_matched)[name] for row in rows])) for name in names)
+    return Comparison(first.replicate_of, first, len(rows), together([row.gap for row in rows]), at_matched=matches)
 
 
 def _seconds_ratio(results: Results, tuned: Tuned) -> float | None:
@@ -120,23 +109,27 @@ def _seconds_ratio(results: Results, tuned: Tuned) -> float | None:
 
 def _row(results: Results, row: Comparison) -> Row:
     tuned, several = row.tuned, row.networks > 1
-    found: Row = {"model": row.model, "networks": row.networks, "method": tuned.method}
+    found: Row = {**row.contest, "networks": row.networks, "method": tuned.method}
     if not several:
         column = results.column("fid")
         plain = value(column, tuned.record) if column else None
         fair = statistics.mean_of(tuned.cross_fitted)
-        found |= {"setting": tuned.setting, "cells_tried": tuned.cells, "images_tried": tuned.cells * tuned.samples}
-        found |= {"id": tuned.record.id}
+        found |= {"setting": tuned.setting, "cells_tried": tuned.cells, "images_tried": tuned.images}
+        found |= {"passes_tried": tuned.passes, "id": tuned.record.id}
         found |= {"num_samples": tuned.record.num_samples, "fid_best": plain.value if plain else None}
-        found |= estimate_row("fid", fair) | {"nfe": tuned.record.nfe, "seconds_ratio": _seconds_ratio(results, tuned)}
-    found |= estimate_row("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
+        found |= _estimate_row("fid", fair) | {"nfe": tuned.record.nfe, "seconds_ratio": _seconds_ratio(results, tuned)}
+    found |= difference_row("fid_vs_cfg", row.gap) | {"p_holm": row.p_holm}
     for name, gap in row.at_matched:
-        found |= estimate_row(f"fid_at_matched_{name.lower().replace(' ', '_')}", gap)
+        found |= difference_row(f"fid_at_matched_{name.lower().replace(' ', '_')}", gap)
     return found
 
 
-def estimate_row(name: str, found: Estimate | None) -> Row:
-    """An estimate as four columns; empty ones where there is none."""
+def difference_row(name: str, found: Difference | None) -> Row:
+    """A difference as four columns; empty ones where there is none."""
+    return _estimate_row(name, found.estimate if found else None)
+
+
+def _estimate_row(name: str, found: Estimate | None) -> Row:
     low, high = (found.interval if found else None) or (None, None)
     error = found.standard_error if found else None
     return {name: found.value if found else None, f"{name}_se": error, f"{name}_lo": low, f"{name}_hi": high}
@@ -144,21 +137,34 @@ def estimate_row(name: str, found: Estimate | None) -> Row:
 
 def _texts(results: Results, row: Comparison, rows: Sequence[Comparison], names: Sequence[str]) -> tuple[Text, ...]:
     tuned, several = row.tuned, row.networks > 1
-    model = f"{row.model}, mean of {row.networks} networks" if several else row.model
-    setting = (Text(""), Text("")) if several else (Text(tuned.setting), Text(str(tuned.cells)))
+    setting = (Text(""), Text("")) if several else (Text(tuned.setting), Text(_search(tuned)))
     fid = Text("") if several else Text(with_error(statistics.mean_of(tuned.cross_fitted)), _mark(row, rows))
     gaps = [row.gap, *(dict(row.at_matched).get(name) for name in names)]
-    first, *rest = (Text(with_error(gap) if gap else "") for gap in gaps)
+    first, *rest = (Text(with_error(gap.estimate) if gap else "") for gap in gaps)
     p = Text("" if row.p_holm is None else f"{row.p_holm:.2g}")
     ratio = None if several else _seconds_ratio(results, tuned)
     nfe = tuned.record.nfe  # not known of samples that were made elsewhere
     cost = (Text("" if nfe is None else f"{nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
-    return (Text(model), Text(tuned.label), *setting, fid, first, p, *rest, *cost)
+    return (Text(tuned.label), *setting, fid, first, p, *rest, *cost)
+
+
+def network_texts(contests: Sequence[tuple[Fields, int]]) -> list[Text]:
+    """The networks of rows that are of one each or means of several, told apart."""
+    labels = [contest_label(contest, [other for other, _ in contests]) for contest, _ in contests]
+    means = [f", mean of {networks} networks" if networks > 1 else "" for _, networks in contests]
+    return [Text(label + mean) for label, mean in zip(labels, means, strict=True)]
+
+
+def _search(tuned: Tuned) -> str:
+    """`29 cells, 58,000 images, 3.2e+06 passes`."""
+    cells = f"{tuned.cells} cell{'s' if tuned.cells > 1 else ''}"
+    passes = "" if tuned.passes is None else f", {tuned.passes:.2g} passes"
+    return f"{cells}, {tuned.images:,} images{passes}"
 
 
 def _mark(row: Comparison, rows: Sequence[Comparison]) -> str:
     """Best of its contest, or not shown to differ from the best."""
-    contest = [r.tuned.cross_fitted for r in rows if r.contest == row.contest]
+    contest = [r.tuned.cross_fitted for r in rows if r.contest == row.contest and r.networks == 1]
     best = min(contest, key=lambda values: float(values.mean()))
     if row.tuned.cross_fitted is best:
         return BEST

@@ -4,16 +4,16 @@ A *contest* is all guided cells of one network, dtype and seed; a second network
 it another. Each method is tuned over all its cells there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cfgbench import statistics
-from cfgbench.cell import ModelRef, canonical_json, number
+from cfgbench.cell import Cell, ModelRef, canonical_json, number
 from cfgbench.records import CellRecord
 from cfgbench.registry import METHODS, MODELS
 from cfgbench.statistics import Floats
 from cfgbench.tables.compare import common_size, paired, replicated, rungs
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, describe, other_parameters, varying
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Fields, Results, describe, other_parameters, varying
 
 BASELINE = "cfg"
 
@@ -26,9 +26,11 @@ class Tuned:
     arms: tuple[Arm, ...]
     arm: Arm
     record: CellRecord
-    cells: int  # tried
-    samples: int  # of each cell
     cross_fitted: Floats  # pseudo-values (B,) of the best, chosen without the group that judges
+    cells: int  # tried
+    samples: int  # of each cell, to judge it
+    images: int  # drawn for all cells tried
+    passes: float | None  # of the network for these; None where not known of samples made elsewhere
 
     @property
     def label(self) -> str:
@@ -43,27 +45,40 @@ class Tuned:
         return ", ".join(filter(None, (scale, describe(self.arm.fields, names))))
 
     @property
-    def replicate_of(self) -> str:
-        """The network, by a name that it shares with those that differ in the training seed alone."""
+    def contest(self) -> Fields:
+        """What tells its contest from others."""
+        return _fields(self.record.cell, main_network(self.record.cell.model))
+
+    @property
+    def replicate_of(self) -> Fields:
+        """The contest, by a name that it shares with those that differ in the training seed of the network alone."""
         model = main_network(self.record.cell.model)
         entry = MODELS.get(model.name)
         name = entry.replicate if entry else None
         kept = {key: value for key, value in model.parameters.items() if key != name}
-        return model.model_copy(update={"parameters": kept}).label
+        return _fields(self.record.cell, model.model_copy(update={"parameters": kept}))
 
 
-def contests(results: Results, column: Column) -> list[tuple[ModelRef, list[Tuned]]]:
+def contests(results: Results, column: Column) -> list[list[Tuned]]:
     """Those that CFG took part in with another method; it comes first."""
-    grouped: dict[str, tuple[ModelRef, dict[str, list[Arm]]]] = {}
+    grouped: dict[str, dict[str, list[Arm]]] = {}
     for arm in results.arms:
         cell = arm.records[0].cell
         if METHODS[arm.method].scale is None:
             continue
-        model = main_network(cell.model)
-        key = canonical_json([model.label, cell.dtype, cell.seed])
-        grouped.setdefault(key, (model, {}))[1].setdefault(_name(arm), []).append(arm)
-    found = [(model, _tune(methods, column)) for model, methods in grouped.values() if BASELINE in methods]
-    return [(model, entries) for model, entries in found if len(entries) > 1 and entries[0].method == BASELINE]
+        key = canonical_json(_fields(cell, main_network(cell.model)))
+        grouped.setdefault(key, {}).setdefault(_name(arm), []).append(arm)
+    found = [_tune(methods, column) for methods in grouped.values() if BASELINE in methods]
+    return [entries for entries in found if len(entries) > 1 and entries[0].method == BASELINE]
+
+
+def contest_label(contest: Fields, others: Iterable[Fields]) -> str:
+    """The network, and of dtype and seed what is not the same in all contests."""
+    return describe(contest, ["model", *(name for name in varying(list(others)) if name != "model")])
+
+
+def _fields(cell: Cell, model: ModelRef) -> Fields:
+    return {"model": model.label, "dtype": cell.dtype, "seed": number(cell.seed)}
 
 
 def _name(arm: Arm) -> str:
@@ -98,4 +113,11 @@ def tune(method: str, arms: Sequence[Arm], column: Column, count: int) -> list[T
     best = min(range(len(scores)), key=lambda i: sign * float(statistics.pseudo_values(scores[i]).mean()))
     arm, record = list(tried.values())[best]
     fair = statistics.cross_fitted(scores, column.entry.lower_is_better)
-    return [Tuned(method, tuple(arms), arm, record, len(tried), count, fair)]
+    drawn = [record for _, record in tried.values()]
+    images, passes = sum(record.num_samples for record in drawn), _passes(drawn)
+    return [Tuned(method, tuple(arms), arm, record, fair, len(tried), count, images, passes)]
+
+
+def _passes(records: Sequence[CellRecord]) -> float | None:
+    passes = [record.num_samples * record.nfe for record in records if record.nfe is not None]
+    return sum(passes) if len(passes) == len(records) else None

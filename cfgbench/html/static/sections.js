@@ -132,10 +132,10 @@ async function buildTables() {
   if (claims) section("claims", "Claims").append(tableOf(claims));
   const node = section("tables", "Tables");
   for (const [name, table] of Object.entries(others)) {
-    const title = name[0].toUpperCase() + name.slice(1);
+    const title = name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
     const details = later(`${title} (${table.rows.length} rows)`, () => [tableOf(table)]);
     node.append(details);
-    details.open = name === "best" && table.rows.length <= SHORT_TABLE;
+    details.open = ["best", "methods", "equal_cost"].includes(name) && table.rows.length <= SHORT_TABLE;
   }
   const files = JSON.parse(await unpack("csv"));
   const buttons = Object.entries(files).map(([name, text]) => el("button", { class: "download", click: () => download(name, text) }, name));

@@ -1,0 +1,96 @@
+"""Sampling against its floor: the same network, called as often on the same inputs, and nothing else.
+
+The inputs of every call are recorded once; the floor replays them through the bare network.
+"""
+
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cfgbench import experiment, guidance, noise, plan, sampling, worker
+from cfgbench.bench.result import Finding, Result, in_turn, ratio, seconds_rows
+from cfgbench.cell import Cell
+from cfgbench.tables.rows import Row
+
+STEPS = 25
+CLASSES = 10
+
+
+def run(quick: bool = False) -> Result:
+    """Digits at the default batch, and a U-Net of 32x32 pixels with random weights, both with CFG."""
+    rows: list[Row] = []
+    findings: list[Finding] = []
+    with tempfile.TemporaryDirectory(prefix="cfgbench-") as name:
+        unet = _random_unet(Path(name))
+        for what, model, batch, target in (
+            ("digits, batch 100", {"name": "digits"}, 100, 1.10),
+            ("U-Net 32x32, batch 16", {"name": "unet2d", "path": str(unet), "null_class": CLASSES}, 16, 1.03),
+        ):
+            found = over_floor(model, 2 if quick else batch, 2 if quick else STEPS, 1 if quick else 15)
+            rows += seconds_rows(what, found)
+            one = ratio(f"sampling over bare network passes, {what}", found["sampling"], found["network"])
+            findings.append(Finding(one.what, one.value, one.low, one.high, target, at_least=False))
+    return Result(rows, findings)
+
+
+def over_floor(model: dict[str, Any], batch: int, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a trajectory of a batch with CFG, and of its network passes alone."""
+    cell = _cell(model, steps)
+    indices = range(batch)
+    ready = worker.prepare(cell, noise.labels(indices, CLASSES), "cpu")
+    method = guidance.bind(cell.guidance)
+
+    def sample() -> object:
+        return sampling.sample(ready, method, cell.seed, indices)
+
+    network = ready.model.networks["main"]
+    calls = _recorded(network, sample)
+
+    @torch.no_grad()
+    def replay() -> None:
+        for arguments, named in calls:
+            network(*arguments, **named)
+
+    return in_turn({"sampling": sample, "network": replay}, rounds)
+
+
+def _recorded(network: nn.Module, work: Callable[[], object]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What a network is called with while something works."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def note(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        calls.append((arguments, named))
+
+    handle = network.register_forward_pre_hook(note, with_kwargs=True)
+    work()
+    handle.remove()
+    return calls
+
+
+def _cell(model: dict[str, Any], steps: int) -> Cell:
+    sweep = {"model": model, "guidance_scale": 2, "sampler": "ddim", "steps": steps}
+    body = {"name": "floor", "num_samples": 200, "profile": None, "sweeps": [sweep]}
+    (task,) = plan.plan(experiment.parse(body, "cfgbench bench")).tasks
+    return task.cell
+
+
+def _random_unet(folder: Path) -> Path:
+    """A class-conditional U-Net of 32x32 pixels with random weights, saved as diffusers does."""
+    diffusers: Any = import_module("diffusers")
+
+    torch.manual_seed(0)
+    network = diffusers.UNet2DModel(
+        sample_size=32,
+        num_class_embeds=CLASSES + 1,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownBlock2D",) * 3,
+        up_block_types=("UpBlock2D",) * 3,
+        norm_num_groups=8,
+    )
+    diffusers.DDPMPipeline(network, diffusers.DDPMScheduler()).save_pretrained(folder)
+    return folder

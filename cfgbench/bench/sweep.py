@@ -1,0 +1,93 @@
+"""A whole sweep against a script that someone would write: same network, scales, sampler, samples and scores.
+
+On both sides imports are done before the clock starts. Ours has error bars, ties, a second reference set and a results
+folder besides; figures and the report are left out, since the script draws none.
+"""
+
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cfgbench import experiment, machine, plan, runner
+from cfgbench.bench import plain
+from cfgbench.bench.result import Result, in_turn, ratio, seconds_rows
+from cfgbench.bench.startup import Silent
+from cfgbench.pool import Done, Job, LocalPool
+from cfgbench.records import CellRecord
+from cfgbench.store import Store
+from cfgbench.tables.rows import Row
+
+SCALES = [1.0, 1.1, 1.2, 1.5, 2.0]
+METRICS = ("fid", "kid", "inception_score", "clip_score")
+STEPS = 25
+
+
+def run(quick: bool = False) -> Result:
+    """Seconds of both, in turn, and the scores of both."""
+    samples, steps, rounds = (200, 2, 1) if quick else (10_000, STEPS, 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(machine.cores())
+    with tempfile.TemporaryDirectory(prefix="cfgbench-") as name, Warm() as pool:
+        made = plan.plan(experiment.parse(body(samples, steps), "cfgbench bench"))
+        scores: dict[float, plain.Scores] = {}
+        folders = (Path(name) / str(number) for number in range(rounds + 1))
+        sides = {
+            "plain script": lambda: scores.update(plain.sweep(SCALES, samples, steps)),
+            "cfgbench": lambda: runner.run(made, runner.Options(next(folders), profile=False), Silent(), pool),
+        }
+        found = in_turn(sides, rounds, warm=False)
+        rows = [*seconds_rows(f"{len(SCALES)} scales, {samples} samples each", found), *_agreement(Path(name), scores)]
+    torch.set_num_threads(threads)
+    what = f"plain script over cfgbench, a sweep of {len(SCALES)} scales with {samples:,} samples each"
+    return Result(rows, [ratio(what, found["plain script"], found["cfgbench"], 1.5)])
+
+
+def body(samples: int, steps: int) -> dict[str, object]:
+    """The experiment."""
+    sweep = {"model": "digits", "guidance_scale": SCALES, "sampler": "ddim", "steps": steps}
+    return {"name": "sweep", "num_samples": samples, "metrics": METRICS, "profile": None, "sweeps": [sweep]}
+
+
+class Warm:
+    """Workers that have imported everything before the clock starts, and that outlive a run."""
+
+    def __init__(self) -> None:
+        self._pool = LocalPool(machine.cores())
+
+    def __enter__(self) -> "Warm":
+        jobs = (Job(("warm", number), "cfgbench.worker:ready", ()) for number in range(machine.cores()))
+        deque(self._pool.run(deque(jobs)), maxlen=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def run(self, queue: deque[Job]) -> Iterator[Done]:
+        """As the workers do."""
+        return self._pool.run(queue)
+
+    def close(self) -> None:
+        """Nothing: another run follows."""
+
+
+def _agreement(root: Path, scores: dict[float, plain.Scores]) -> list[Row]:
+    """Both values of every score; they are of different noise."""
+    folder = next(path for path in sorted(root.iterdir()) if (path / "plan.json").exists())
+    records: dict[float, CellRecord] = {
+        cell.guidance_scale: record for cell in Store(folder).plan().cells if (record := Store(folder).cell(cell.id))
+    }
+    value = partial(_value, records)
+    return [
+        {"case": f"{name} at s = {scale:g}", "side": side, "value": found}
+        for scale, theirs in scores.items()
+        for name in METRICS
+        for side, found in (("plain script", getattr(theirs, name)), ("cfgbench", value(scale, name)))
+    ]
+
+
+def _value(records: dict[float, CellRecord], scale: float, name: str) -> float:
+    return next(score.value for score in records[scale].scores if score.column == name)

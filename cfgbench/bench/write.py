@@ -1,0 +1,76 @@
+"""Benchmarks as CSV and Markdown: what was found, on which machine and when. What was not run again stays."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cfgbench import machine
+from cfgbench.bench.result import Result
+from cfgbench.tables.rows import Row, to_csv
+from cfgbench.tables.text import Table, Text, to_markdown
+
+FILE = "findings.csv"
+
+
+def write(results: Mapping[str, Result], folder: Path) -> list[Path]:
+    """`<name>.csv` of each benchmark, and `findings.csv` and `summary.md` of all that ever ran in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {f"{name}.csv": to_csv(list(result.rows)) for name, result in results.items()}
+    kept = [row for row in _read(folder / FILE) if row["benchmark"] not in results]
+    rows = [*kept, *(row for name, result in results.items() for row in _rows(name, result))]
+    texts |= {FILE: to_csv(rows), "summary.md": summary(rows)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    return [folder / name for name in texts]
+
+
+def load(folder: Path) -> list[Row]:
+    """The findings of a folder."""
+    return _read(folder / FILE)
+
+
+def table(rows: list[Row]) -> Table:
+    """What to quote, with target, machine and date."""
+    body = tuple(tuple(map(Text, _texts(row))) for row in rows)
+    return Table("", ("what", "measured", "least to greatest", "target", "met"), body)
+
+
+def summary(rows: list[Row]) -> str:
+    """All findings as Markdown, with where and when they were made."""
+    places = dict.fromkeys(f"{row['benchmark']}: {row['machine']}, {row['date']}" for row in rows)
+    notes = dict.fromkeys(str(row["note"]) for row in rows if row.get("note"))
+    lines = ["# Benchmarks", "", "Medians of rounds in which all sides took turns; ratios round by round.", ""]
+    lines += [to_markdown(table(rows)), "", *(f"- {note}" for note in notes), "", "## Where and when", ""]
+    return "\n".join([*lines, *(f"- {place}" for place in places), ""])
+
+
+def _rows(name: str, result: Result) -> list[Row]:
+    where = machine.describe("cpu", threads=machine.cores())
+    place = f"{where.processor}, {where.cores} cores, torch {where.packages.get('torch', '?')}"
+    made = {"machine": place, "date": f"{datetime.now(UTC):%Y-%m-%d}", "note": " ".join(result.notes)}
+    return [{"benchmark": name, **asdict(one), "met": one.met, **made} for one in result.findings]
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    unit = f" {row['unit']}" if row["unit"] else ""
+    aim = (
+        ""
+        if row["target"] in (None, "")
+        else f"{'at least' if _true(row['at_least']) else 'at most'} {row['target']}{unit}"
+    )
+    met = "" if row["met"] in (None, "") else "yes" if _true(row["met"]) else "no"
+    low, value, high = (f"{float(str(row[key])):.3g}{unit}" for key in ("low", "value", "high"))
+    return str(row["what"]), value, f"{low} to {high}", aim, met
+
+
+def _true(value: object) -> bool:
+    return str(value).lower() == "true"
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [dict(row) for row in csv.DictReader(file)]
