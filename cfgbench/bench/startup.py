@@ -1,13 +1,12 @@
 """What is waited for before and after the work: help, planning, resuming what is finished, reporting."""
 
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import yaml
 
 from cfgbench import experiment, machine, plan, report, runner
 from cfgbench.bench.result import Finding, Result, in_turn, seconds_rows
@@ -63,7 +62,7 @@ def _finished(cells: int) -> Iterator[tuple[Path, Path]]:
     """An experiment file of so many cells in closed form, and its finished results folder."""
     with tempfile.TemporaryDirectory(prefix="cfgbench-") as name:
         file, folder = Path(name) / "many.yaml", Path(name) / "many"
-        file.write_text(yaml.safe_dump(body(cells)))
+        file.write_text(json.dumps(body(cells)))  # which is YAML
         options = runner.Options(folder, workers=machine.cores(), profile=False)
         runner.run(plan.plan(experiment.load(file)), options, Silent())
         yield file, folder

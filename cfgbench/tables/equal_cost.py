@@ -98,9 +98,9 @@ def _in_contest(entries: Sequence[Tuned], column: Column, kind: str, cost: Cost)
 
 
 def _budgets(cfg: Tuned, cost: Cost) -> dict[str, float]:
-    """What CFG costs in each run, cheapest first."""
-    costs = {_run(record): cost(record) for arm in cfg.arms for record in _guided(arm)}
-    known = {run: spent for run, spent in costs.items() if spent is not None}
+    """What CFG costs in each run where that is known, cheapest first."""
+    costs = ((record, cost(record)) for arm in cfg.arms for record in _guided(arm))
+    known = {_run(record): spent for record, spent in costs if spent is not None}  # not of samples made elsewhere
     return dict(sorted(known.items(), key=lambda item: item[1]))
 
 
