@@ -207,4 +207,12 @@ SD3 = Layout(
 FLUX = Layout("flux", ("FluxPipeline",), "transformer", text=SDXL.text, packed=2, max_shift=1.15)
 PIXART = Layout("pixart", ("PixArtAlphaPipeline",), "transformer")
 SANA = Layout("sana", ("SanaPipeline",), "transformer", max_shift=1.16)
-LAYOUTS = (STABLE_DIFFUSION, SDXL, SD3, FLUX, PIXART, SANA)
+KANDINSKY22 = Layout("kandinsky22", ("KandinskyV22Pipeline",), autoencoder="movq", text=())
+KANDINSKY22_PRIOR = Layout(
+    "the prior of kandinsky22",
+    ("KandinskyV22PriorPipeline",),
+    "prior",
+    "prior",
+    text=("text_encoder", "tokenizer", "image_encoder"),
+)
+LAYOUTS = (STABLE_DIFFUSION, SDXL, SD3, FLUX, PIXART, SANA, KANDINSKY22)

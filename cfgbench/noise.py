@@ -2,7 +2,8 @@
 order, worker or device.
 
 Counter-based: sample i of seed k owns the Philox streams of key (k, i); stream 0 is its initial noise, stream 1 the
-sampler's per-step noise, stream 2 the noise that a guidance method draws. numpy draws them on the CPU, in float64
+sampler's per-step noise, stream 2 the noise that a guidance method draws, stream 3 that of a stage which samples the
+condition. numpy draws them on the CPU, in float64
 (torch's CPU seeds keep 32 bits and collide).
 """
 
@@ -11,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-INITIAL, PER_STEP, GUIDANCE = 0, 1, 2
+INITIAL, PER_STEP, GUIDANCE, CONDITION = 0, 1, 2, 3
 
 
 def generator(seed: int, index: int, stream: int) -> np.random.Generator:

@@ -74,7 +74,7 @@ class Task:
             return None
         texts = self.prompts.texts
         batch = tuple(texts[number] for number in self.labels(indices))
-        return Prompts(batch, texts[: self.num_samples], folder / ENCODINGS)
+        return Prompts(batch, texts[: self.num_samples], folder / ENCODINGS, self.cell.seed, tuple(indices))
 
     @property
     def digest(self) -> str:

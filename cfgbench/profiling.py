@@ -52,7 +52,9 @@ class Subject(NamedTuple):
         if self.prompts is None:
             return worker.prepare(self.cell, labels, device, batched)
         texts = tuple(self.prompts.whole[i % len(self.prompts.whole)] for i in range(size))
-        return worker.prepare(self.cell, labels, device, batched, self.prompts._replace(texts=texts))
+        return worker.prepare(
+            self.cell, labels, device, batched, self.prompts._replace(texts=texts, indices=tuple(range(size)))
+        )
 
 
 Mode = tuple[int, int, bool]  # index of the class, batch size, batched

@@ -51,11 +51,16 @@ class PromptSet:
 
 
 class Prompts(NamedTuple):
-    """The prompts of a batch; all of the run, since they are encoded together; and the folder that keeps encodings."""
+    """The prompts of a batch; all of the run, since they are encoded together; and the folder that keeps encodings.
+
+    `indices` of the samples in stream `seed` are for families that sample a condition.
+    """
 
     texts: tuple[str, ...]
     whole: tuple[str, ...]
     cache: Path
+    seed: int = 0
+    indices: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=8)

@@ -162,6 +162,28 @@ MODELS |= {
     ),
     "pixart": _text_to_image("pixart", masked=True),
     "sana": _text_to_image("sana", "flow", masked=True),
+    "kandinsky22": Model(
+        "cfgbench.models.kandinsky22:load",
+        {
+            **_CHECKPOINT,
+            "prior_path": Parameter(
+                "str", required=True, location=True, doc="the checkpoint of the prior, like `path`"
+            ),
+            "height": _IMAGE["height"],
+            "width": _IMAGE["width"],
+            "prior_scale": Parameter("float", 4.0, 0.0, setting=True, doc="guidance scale of the prior; 1 = off"),
+            "prior_steps": Parameter("int", 25, 2, 1000, setting=True),
+        },
+        num_classes=1,
+        files="cfgbench.kandinsky_layout:files",
+        noise_levels="cfgbench.layouts:KANDINSKY22.noise_levels",
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        capabilities=("embedding", "grid", "learned_variance"),
+        prompted=True,
+        notes="cfgbench.kandinsky_layout:notes",
+    ),
 }
 
 _PIXELS = {

@@ -5,9 +5,8 @@ where they happen.
 """
 
 import copy
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -331,29 +330,6 @@ def _scheduler_step(trajectory: Trajectory, batch: Batch, prediction: Tensor) ->
     scheduler = trajectory.scheduler
     timestep = scheduler.timesteps[trajectory.index]
     eta = {"eta": batch.diffusion.eta} if batch.diffusion is not None and batch.diffusion.eta else {}
-    with _noise_from(scheduler, trajectory.step_noise):
+    with schedulers.noise_from(scheduler, trajectory.step_noise):
         x: Tensor = scheduler.step(prediction, timestep, trajectory.x, **eta).prev_sample
     return x.to(batch.state_dtype)
-
-
-@contextmanager
-def _noise_from(scheduler: Any, step_noise: noise.StepNoise) -> Iterator[None]:
-    """Let a diffusers scheduler draw from the samples' own streams.
-
-    Schedulers call `randn_tensor`, which takes torch generators only; those keep 32 bits of a seed and change
-    algorithm below 16 values, so the name is replaced for the length of one call.
-    """
-    module: Any = sys.modules[type(scheduler).__module__]
-    original = getattr(module, "randn_tensor", None)
-
-    def draw(shape: Sequence[int], device: Any = None, dtype: Any = None, **_: Any) -> Tensor:
-        return torch.from_numpy(step_noise.draw(tuple(shape[1:]))).to(device, dtype)
-
-    if original is None:
-        yield
-        return
-    module.randn_tensor = draw
-    try:
-        yield
-    finally:
-        module.randn_tensor = original

@@ -6,7 +6,9 @@ what it is given, so every scheduler here is constructed with every argument tha
 
 import inspect
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfgbench import noise
 from cfgbench.cell import Diffusion
 from cfgbench.models import Flow, Schedule
 from cfgbench.registry import SAMPLERS, resolve
@@ -159,3 +162,26 @@ def sigmas(scheduler: Any, schedule: Schedule) -> list[float]:
     timesteps = scheduler.timesteps.double().cpu().numpy()
     between = np.exp(np.interp(timesteps, np.arange(len(levels)), np.log(levels)))
     return [*map(float, between), 0.0]
+
+
+@contextmanager
+def noise_from(scheduler: Any, step_noise: noise.StepNoise) -> Iterator[None]:
+    """Let a diffusers scheduler draw from the samples' own streams.
+
+    Schedulers call `randn_tensor`, which takes torch generators only; those keep 32 bits of a seed and change
+    algorithm below 16 values, so the name is replaced for the length of one call.
+    """
+    module: Any = sys.modules[type(scheduler).__module__]
+    original = getattr(module, "randn_tensor", None)
+
+    def draw(shape: Sequence[int], device: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+        return torch.from_numpy(step_noise.draw(tuple(shape[1:]))).to(device, dtype)
+
+    if original is None:
+        yield
+        return
+    module.randn_tensor = draw
+    try:
+        yield
+    finally:
+        module.randn_tensor = original

@@ -33,13 +33,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def models(folders: dict[str, Path]) -> dict[str, Any]:
     """Every family's model, loaded from there."""
-    loaded = {family: resolve(MODELS[family].target)(str(folder)) for family, folder in folders.items()}
+    loaded = {family: load(family, folder) for family, folder in folders.items()}
     return {family: model.configured(**SETTINGS.get(family, {})) for family, model in loaded.items()}
+
+
+@pytest.fixture(scope="module")
+def encodings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for encodings of prompts."""
+    return tmp_path_factory.mktemp("encodings")
+
+
+def load(family: str, folder: Path) -> Any:
+    return resolve(MODELS[family].target)(**tiny_pipelines.location(family, folder))
 
 
 def draw(model: Any, cache: Path, sampler: str, scale: float | None, **fields: Any) -> tuple[torch.Tensor, np.ndarray]:
     """Latents and images of the prompts by our loop; without a scale, of the conditional prediction."""
-    conditions = model.text_conditions(Prompts(PROMPTS, PROMPTS, cache))
+    conditions = model.text_conditions(Prompts(PROMPTS, PROMPTS, cache, SEED, tuple(range(len(PROMPTS)))))
     diffusion = Diffusion(sampler=sampler, steps=fields.pop("steps", STEPS))
     labels, until = torch.arange(len(PROMPTS)), fields.pop("until", None)
     batch = sampling.Batch(model, diffusion, conditions, labels, torch.float32, torch.float32, **fields)
@@ -64,22 +74,37 @@ def pipeline_of(folder: Path) -> Any:
 
 def run_pipeline(model: Any, folder: Path, sampler: str, scale: float, output_type: str = "latent") -> torch.Tensor:
     """Latents (or what `output_type` says) of the family's own pipeline from the same noise, by the same scheduler."""
+    folder = Path(tiny_pipelines.location(model.layout.name, folder)["path"])
     pipeline = copy.copy(pipeline_of(folder))
     pipeline.scheduler = scheduler_for(pipeline_of(folder), model, sampler)
     latents = torch.from_numpy(noise.initial(SEED, range(len(PROMPTS)), model.latent_shape)).float()
     height, width = model.size
     given: dict[str, Any] = {"guidance_scale": scale, "latents": latents, "height": height, "width": width}
+    given |= {} if model.layout.name == "kandinsky22" else {"prompt": list(PROMPTS)}
     if model.layout.name == "flux":
         packed = pipeline._pack_latents(latents, *latents.shape)
         given |= {"latents": packed, "guidance_scale": 2.5, "true_cfg_scale": scale, "negative_prompt": [""] * 2}
     if model.layout.name in ("pixart", "sana"):
         given |= {"use_resolution_binning": False, "clean_caption": False}
+    if model.layout.name == "kandinsky22":
+        given |= image_embeddings(folder.parent / "prior")
     step_noise = noise.StepNoise(SEED, range(len(PROMPTS)))
-    with sampling._noise_from(pipeline.scheduler, step_noise):
-        images = pipeline(list(PROMPTS), num_inference_steps=STEPS, output_type=output_type, **given).images
+    with schedulers.noise_from(pipeline.scheduler, step_noise):
+        images = pipeline(num_inference_steps=STEPS, output_type=output_type, **given).images
     if model.layout.name == "flux" and output_type == "latent":
         images = pipeline._unpack_latents(images, height, width, pipeline.vae_scale_factor)
     return torch.as_tensor(images)
+
+
+def image_embeddings(folder: Path) -> dict[str, torch.Tensor]:
+    """What the prior's own pipeline draws of our noise, at the scale and steps of PRIOR."""
+    pipeline = pipeline_of(folder)
+    draws = noise.StepNoise(SEED, range(len(PROMPTS)), noise.CONDITION)
+    latents = torch.from_numpy(draws.draw((pipeline.prior.config.embedding_dim,))).float()
+    scale, steps = PRIOR["prior_scale"], PRIOR["prior_steps"]
+    with schedulers.noise_from(pipeline.scheduler, draws):
+        drawn = pipeline(list(PROMPTS), guidance_scale=scale, num_inference_steps=steps, latents=latents)
+    return {"image_embeds": drawn.image_embeds, "negative_image_embeds": drawn.negative_image_embeds}
 
 
 def scheduler_for(pipeline: Any, model: Any, sampler: str) -> Any:
@@ -95,39 +120,53 @@ def scheduler_for(pipeline: Any, model: Any, sampler: str) -> Any:
     return resolve(entry.flow).from_config({**config, **ours})
 
 
-NO_SIGMAS = ("flux", "heun")  # the pipeline hands its own times to the scheduler, which takes none
-PAIRS = [
-    (family, sampler)
-    for family in FAMILIES
-    for sampler in COMMON_SAMPLERS
-    if (MODELS[family].family != "flow" or SAMPLERS[sampler].flow) and (family, sampler) != NO_SIGMAS
-]
-SETTINGS: dict[str, dict[str, Any]] = {"flux": {"height": 24, "width": 16, "embedded_guidance": 2.5}}
+SCALED = {"euler", "euler_karras", "euler_ancestral", "heun", "kdpm2", "lms"}  # samplers whose x grows with sigma
+NOT_IN_THEIR_PIPELINE = {
+    "flux": {"heun"},  # the pipeline hands its own times to the scheduler, which takes none
+    "kandinsky22": SCALED | {"unipc", "deis", "pndm"},  # it never scales x, and hands every scheduler a generator
+}
+
+
+def samplers_of(family: str) -> list[str]:
+    """The samplers that a family's own pipeline can be run with."""
+    flow = MODELS[family].family == "flow"
+    learned = "learned_variance" in MODELS[family].capabilities
+    suited = [name for name in SAMPLERS if (learned or name in COMMON_SAMPLERS) and (SAMPLERS[name].flow or not flow)]
+    return [name for name in suited if name not in NOT_IN_THEIR_PIPELINE.get(family, ())]
+
+
+PAIRS = [(family, sampler) for family in FAMILIES for sampler in samplers_of(family)]
+PRIOR = {"prior_scale": 2.0, "prior_steps": 3}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "flux": {"height": 24, "width": 16, "embedded_guidance": 2.5},
+    "kandinsky22": PRIOR,
+}
 
 
 @pytest.mark.parametrize(("family", "sampler"), PAIRS)
 def test_our_loop_equals_the_familys_own_pipeline(
-    family: str, sampler: str, folders: dict[str, Path], models: dict[str, Any], tmp_path: Path
+    family: str, sampler: str, folders: dict[str, Path], models: dict[str, Any], encodings: Path
 ) -> None:
-    ours, _ = draw(models[family], tmp_path, sampler, 5.0)
+    ours, _ = draw(models[family], encodings, sampler, 5.0)
     theirs = run_pipeline(models[family], folders[family], sampler, 5.0)
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_decoded_images_are_the_pipelines(
-    family: str, folders: dict[str, Path], models: dict[str, Any], tmp_path: Path
+    family: str, folders: dict[str, Path], models: dict[str, Any], encodings: Path
 ) -> None:
-    _, ours = draw(models[family], tmp_path, "unipc", 5.0)
-    theirs = run_pipeline(models[family], folders[family], "unipc", 5.0, "pt")
+    _, ours = draw(models[family], encodings, "dpmpp_2m", 5.0)
+    theirs = run_pipeline(models[family], folders[family], "dpmpp_2m", 5.0, "pt")
+    theirs = (theirs / 2 + 0.5).clamp(0, 1) if family == "kandinsky22" else theirs  # whose pipeline leaves that out
     assert ours.dtype == np.uint8 and ours.shape == tuple(theirs.shape)
     assert np.abs(ours - 255 * theirs.numpy()).max() < 0.51
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_scales_mean_what_they_say(family: str, models: dict[str, Any], tmp_path: Path) -> None:
-    drawn = {scale: draw(models[family], tmp_path, "euler", scale)[0] for scale in (0.0, 0.5, 1.0)}
-    conditional, _ = draw(models[family], tmp_path, "euler", None)
+def test_scales_mean_what_they_say(family: str, models: dict[str, Any], encodings: Path) -> None:
+    drawn = {scale: draw(models[family], encodings, "euler", scale)[0] for scale in (0.0, 0.5, 1.0)}
+    conditional, _ = draw(models[family], encodings, "euler", None)
     size = conditional.abs().max()
     assert (drawn[1.0] - conditional).abs().max() < 1e-5 * size
     for scale in (0.0, 0.5):
@@ -135,21 +174,35 @@ def test_scales_mean_what_they_say(family: str, models: dict[str, Any], tmp_path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_first_step_is_affine_in_the_scale(family: str, models: dict[str, Any], tmp_path: Path) -> None:
-    at = {scale: draw(models[family], tmp_path, "euler", scale, until=1)[0].double() for scale in (0.0, 1.0, 3.0)}
+def test_the_first_step_is_affine_in_the_scale(family: str, models: dict[str, Any], encodings: Path) -> None:
+    at = {scale: draw(models[family], encodings, "euler", scale, until=1)[0].double() for scale in (0.0, 1.0, 3.0)}
     expected = at[0.0] + 3 * (at[1.0] - at[0.0])
     assert (at[3.0] - expected).abs().max() < 1e-5 * at[3.0].abs().max()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_pass_of_both_predictions_is_two_passes(family: str, models: dict[str, Any], tmp_path: Path) -> None:
-    apart, together = (draw(models[family], tmp_path, "euler", 3.0, batched=batched)[0] for batched in (False, True))
+def test_one_pass_of_both_predictions_is_two_passes(family: str, models: dict[str, Any], encodings: Path) -> None:
+    apart, together = (draw(models[family], encodings, "euler", 3.0, batched=batched)[0] for batched in (False, True))
     assert (apart - together).abs().max() < 1e-4 * apart.abs().max()
 
 
-def test_embedded_guidance_is_a_knob_of_its_own_that_costs_nothing(models: dict[str, Any], tmp_path: Path) -> None:
+def test_embedded_guidance_is_a_knob_of_its_own_that_costs_nothing(models: dict[str, Any], encodings: Path) -> None:
     model = models["flux"]
-    plain, _ = draw(model, tmp_path, "euler", None)
-    stronger, _ = draw(model.configured(embedded_guidance=7.0), tmp_path, "euler", None)
-    guided, _ = draw(model, tmp_path, "euler", 2.0)
+    plain, _ = draw(model, encodings, "euler", None)
+    stronger, _ = draw(model.configured(embedded_guidance=7.0), encodings, "euler", None)
+    guided, _ = draw(model, encodings, "euler", 2.0)
     assert (plain - stronger).abs().max() > 1e-4 and (stronger - guided).abs().max() > 1e-4
+
+
+def test_the_prior_has_a_scale_of_its_own_and_draws_once_for_all_scales_of_the_decoder(
+    models: dict[str, Any], tmp_path: Path
+) -> None:
+    model = models["kandinsky22"]
+    seen = set()
+    for scale in (None, 2.0, 4.0):
+        draw(model, tmp_path, "euler", scale)
+        seen.add(len(list(tmp_path.rglob("*-drawn.safetensors"))))
+    assert seen == {1}
+    weak, strong = (draw(model.configured(prior_scale=scale), tmp_path, "euler", None)[0] for scale in (1.0, 6.0))
+    assert (weak - strong).abs().max() > 1e-3
+    assert len(list(tmp_path.rglob("*-drawn.safetensors"))) == 3

@@ -17,6 +17,7 @@ from tests import picture_plugin, tiny_pipelines
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 FAMILIES = tuple(tiny_pipelines.BUILDERS)
 SETTINGS: dict[str, dict[str, Any]] = {"flux": {"height": 16, "width": 16}}
+QUICK, SLOW = ("sd3", "kandinsky22"), [pytest.mark.slow]
 PROMPTS = [f"{number} red foxes" for number in range(20)]
 
 
@@ -58,7 +59,7 @@ def sweep(family: str, folder: Path, home: Path) -> experiment.Experiment:
         "metrics": ["fid", "clip_score"],
         "encoder": "tests.picture_plugin:ENCODER",
         "reference": "tests.picture_plugin:REFERENCE",
-        "common": {"model": {"name": family, "path": str(folder), **SETTINGS.get(family, {})}},
+        "common": {"model": {"name": family, **tiny_pipelines.location(family, folder), **SETTINGS.get(family, {})}},
         "sweeps": [{"sampler": "euler", "steps": 2, "guidance_scale": [1, 4]}],
         "profile": {"batch_sizes": [2], "repeats": 3},
     }
@@ -71,7 +72,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=[] if name in QUICK else SLOW) for name in FAMILIES])
 def test_a_local_folder_becomes_scores_speed_tables_and_figures(
     family: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ PLANNED = [
     ("flux", "flux", 18),
     ("pixart", "pixart", 20),
     ("sana", "sana", 18),
+    ("kandinsky22", "kandinsky22", 48),
 ]
 
 
@@ -107,7 +109,9 @@ PLANNED = [
 def test_the_experiment_of_a_family_is_planned_once_its_weights_are_there(
     name: str, family: str, cells: int, folders: dict[str, Path]
 ) -> None:
-    loaded = experiment.load(EXPERIMENTS / f"{name}.yaml", [f"common.model.path={folders[family]}"])
+    places = tiny_pipelines.location(family, folders[family])
+    overrides = [f"common.model.{key}={value}" for key, value in places.items()]
+    loaded = experiment.load(EXPERIMENTS / f"{name}.yaml", overrides)
     tasks = plan.plan(loaded).tasks
     assert len(tasks) == cells and {task.cell.model.name for task in tasks} == {family}
     assert all(task.num_samples % (plan.NUM_GROUPS * task.num_classes) == 0 for task in tasks)

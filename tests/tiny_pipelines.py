@@ -9,10 +9,13 @@ import diffusers
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
@@ -29,9 +32,17 @@ def save(family: str, folder: Path) -> Path:
     """Build a family's pipeline, the same every time, and save it; returns the folder."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        pipeline = BUILDERS[family]()
-    pipeline.save_pretrained(folder)
+        built = BUILDERS[family]()
+    for name, pipeline in built.items() if isinstance(built, dict) else [("", built)]:
+        pipeline.save_pretrained(folder / name)
     return folder
+
+
+def location(family: str, folder: Path) -> dict[str, str]:
+    """The model's parameters that say where a family's checkpoint was saved."""
+    if family == "kandinsky22":
+        return {"path": str(folder / "decoder"), "prior_path": str(folder / "prior")}
+    return {"path": str(folder)}
 
 
 def stable_diffusion() -> Any:
@@ -181,6 +192,64 @@ def sana() -> Any:
     )
 
 
+def kandinsky22() -> dict[str, Any]:
+    """Its two pipelines, the prior and the decoder."""
+    prior = diffusers.PriorTransformer(num_attention_heads=2, attention_head_dim=4, embedding_dim=8, num_layers=1)
+    prior.clip_std = torch.nn.Parameter(torch.ones_like(prior.clip_std))  # zeros would make all embeddings the same
+    unclip = diffusers.UnCLIPScheduler(
+        variance_type="fixed_small_log", prediction_type="sample", clip_sample=True, clip_sample_range=5.0
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=8, image_size=16, projection_dim=8, intermediate_size=16, num_attention_heads=2, patch_size=8
+    )
+    first = diffusers.KandinskyV22PriorPipeline(
+        prior=prior,
+        image_encoder=CLIPVisionModelWithProjection(vision),
+        text_encoder=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        scheduler=unclip,
+        image_processor=CLIPImageProcessor(),
+    )
+    scheduler = diffusers.DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, variance_type="learned_range"
+    )
+    second = diffusers.KandinskyV22Pipeline(unet=_image_unet(), movq=_movq(), scheduler=scheduler)
+    return {"prior": first, "decoder": second}
+
+
+def _image_unet() -> Any:
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=8,
+        addition_embed_type="image",
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        encoder_hid_dim=8,
+        encoder_hid_dim_type="image_proj",
+        cross_attention_dim=8,
+        attention_head_dim=16,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def _movq() -> Any:
+    return diffusers.VQModel(
+        block_out_channels=(32, 64),
+        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        norm_type="spatial",
+        num_vq_embeddings=12,
+        vq_embed_dim=4,
+    )
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "stable_diffusion": stable_diffusion,
     "sdxl": sdxl,
@@ -188,6 +257,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux": flux,
     "pixart": pixart,
     "sana": sana,
+    "kandinsky22": kandinsky22,
 }
 
 

@@ -101,8 +101,14 @@ class TextToImage(ABC):
     @property
     def encoding_digest(self) -> str:
         """Names everything that encodings depend on beside the prompt."""
-        texts = self.layout.text_digest(self.checkpoint)
+        layout, checkpoint = self.text_source
+        texts = layout.text_digest(checkpoint)
         return digest([self.layout.name, texts, str(self.dtype), self.device.type, *self._encoding_settings()])
+
+    @property
+    def text_source(self) -> tuple[Layout, Checkpoint]:
+        """The checkpoint that has the text encoders."""
+        return self.layout, self.checkpoint
 
     def embed(self, condition: Encoding) -> Encoding:
         """The condition: it is made of tensors already."""
@@ -121,8 +127,13 @@ class TextToImage(ABC):
         """uint8 RGB images (n, 3, height, width), one at a time to bound memory."""
         vae: Any = self.networks["decoder"]
         dtype = next(vae.parameters()).dtype
-        images = [vae.decode(self._to_vae(part.to(dtype)), return_dict=False)[0] for part in latents[:, None]]
+        images = [self._picture(vae, part.to(dtype)) for part in latents[:, None]]
         return to_uint8(torch.cat(images).float().cpu().numpy())
+
+    def _picture(self, vae: Any, latents: Tensor) -> Tensor:
+        """Pictures in [-1, 1], about."""
+        decoded: Tensor = vae.decode(self._to_vae(latents), return_dict=False)[0]
+        return decoded
 
     def _to_vae(self, latents: Tensor) -> Tensor:
         """Latents in the scaling of the autoencoder."""
@@ -201,12 +212,12 @@ def _network_class(checkpoint: Checkpoint, part: str) -> Any:
 @contextmanager
 def text_part(model: TextToImage) -> Iterator[Any]:
     """The text part of a checkpoint's pipeline, in memory for so long only."""
-    folder, layout = model.checkpoint.folder, model.layout
+    layout, checkpoint = model.text_source
     with _quiet():
         pipeline = getattr(diffusers, layout.pipelines[0]).from_pretrained(
-            folder,
-            **{layout.denoiser: None, layout.autoencoder: None, **dict.fromkeys(layout.unused(model.checkpoint))},
-            variant=model.checkpoint.variant,
+            checkpoint.folder,
+            **dict.fromkeys((layout.denoiser, layout.autoencoder, *layout.unused(checkpoint))),
+            variant=checkpoint.variant,
             dtype=model.dtype,
             use_safetensors=True,
             local_files_only=True,
@@ -234,7 +245,7 @@ def encode_missing(model: TextToImage, wordings: Sequence[Wording], folder: Path
         with text_part(model) as pipeline:
             for wording in missing:
                 encoding = {name: part.cpu().contiguous() for name, part in model.encode(pipeline, wording).items()}
-                _write(encoding, encoding_file(folder, wording))
+                write(encoding, encoding_file(folder, wording))
 
 
 def encoding_file(folder: Path, wording: Wording) -> Path:
@@ -243,7 +254,8 @@ def encoding_file(folder: Path, wording: Wording) -> Path:
     return folder / f"{name}{'-instead' if wording.instead else ''}.safetensors"
 
 
-def _write(encoding: Encoding, path: Path) -> None:
+def write(encoding: Encoding, path: Path) -> None:
+    """Write a file of tensors, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(encoding, temporary)
     temporary.replace(path)
