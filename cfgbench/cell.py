@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cfgbench.registry import METHODS, SAMPLERS
 
+OWN_STEPS = "num_inference_steps"  # the parameter of a pipeline that runs a loop of its own
 Value = str | int | float | bool | tuple[float | None, ...] | None
 
 
@@ -114,7 +115,7 @@ class Cell(_Frozen):
     def steps_evaluated(self) -> int:
         """Length of the sampler's timestep list: how often it asks for a prediction; a generator is asked once."""
         if self.one_pass:
-            return 1
+            return int(_as_float(self.model.parameters.get(OWN_STEPS, 1)))
         n = self.sampler.steps
         return {"n": n, "2n-1": 2 * n - 1, "n+1": n + 1}[SAMPLERS[self.sampler.sampler].evaluations]
 

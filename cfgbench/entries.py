@@ -82,7 +82,7 @@ class Model:
     capabilities: tuple[str, ...] = ()  # attention, embedding (of a condition), grid (height, width), learned_variance
     switches: Mapping[str, str] = field(default_factory=dict)  # network or capability -> the parameter it takes
     replicate: str | None = None  # the parameter that says which of several equally trained networks
-    family: str = "diffusion"  # or flow: samplers with a form for that; or one_pass: no sampler, no noise levels
+    family: str = "diffusion"  # or flow: samplers with a form for that; one_pass or pipeline: no sampler, no levels
     prompted: bool = False  # draws what prompts say, not classes; `num_classes` is then without meaning
     notes: str | None = None  # target of a function of the parameters: sentences on what they stand for
     lacks: str | None = (

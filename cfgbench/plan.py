@@ -166,11 +166,12 @@ def _is_one_pass(merged: Mapping[str, Any], where: Mapping[str, str]) -> bool:
     if "model" not in merged:
         return False
     models = axes.expand(merged["model"], axes.AXES["model"], where["model"])
-    by_family = {MODELS[model["name"]].family: model["name"] for model in models}
-    if len(by_family) > 1 and "one_pass" in by_family:
-        others = f"{by_family.pop('one_pass')} makes its samples in one pass, {min(by_family.values())} does not"
+    by_call = {MODELS[model["name"]].noise_levels is None: model["name"] for model in models}
+    if len(by_call) > 1:
+        kind = "in a loop of its own" if MODELS[by_call[True]].family == "pipeline" else "in one pass"
+        others = f"{by_call[True]} makes its samples {kind}, {by_call[False]} does not"
         raise InputError(f"{where['model']}: {others}; give each a sweep of its own")
-    return "one_pass" in by_family
+    return True in by_call
 
 
 def _without_sampler(

@@ -72,7 +72,7 @@ def measure(classes: Sequence[Subject], profile: Profile, folder: Path, device: 
         (index, size, batched)
         for index, (cell, *_) in enumerate(classes)
         for size in profile.batch_sizes
-        for batched in ((False, True) if METHODS[cell.guidance.method].passes > 1 else (False,))
+        for batched in ((False, True) if METHODS[cell.guidance.method].passes > 1 and cell.diffusion else (False,))
         if not precision.is_emulated(cell.dtype)
     ]
     first = {mode: _timed(classes[mode[0]], mode, device) for mode in modes}

@@ -162,6 +162,23 @@ MODELS |= {
     ),
     "pixart": _text_to_image("pixart", masked=True),
     "sana": _text_to_image("sana", "flow", masked=True),
+    "pipeline": Model(
+        "cfgbench.models.pipeline:load",
+        {
+            **_CHECKPOINT,
+            **{name: _IMAGE[name] for name in ("height", "width", "negative_prompt")},
+            "num_inference_steps": Parameter("int", None, 1, 10_000, required=True, setting=True),
+        },
+        num_classes=1,
+        files="cfgbench.pipeline_layout:files",
+        noise_levels=None,
+        encoder=None,
+        reference=None,
+        dtypes=_NETWORK_DTYPES,
+        family="pipeline",
+        prompted=True,
+        notes="cfgbench.pipeline_layout:notes",
+    ),
     "kandinsky22": Model(
         "cfgbench.models.kandinsky22:load",
         {

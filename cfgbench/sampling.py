@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from cfgbench import noise, schedulers
 from cfgbench.cell import Diffusion
-from cfgbench.models import Condition, Embeds, Level, Model
+from cfgbench.models import Condition, Counting, Embeds, Level, Model
 
 _EDITED = "an edited condition, or a patched network"  # among the names of conditions
 Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
@@ -306,10 +306,11 @@ class Step:
 
     def _call(self, x: Tensor, condition: Condition, request: Request, passes: float = 1) -> tuple[Tensor, Tensor]:
         """The prediction and its learned variance, which is empty where there is none."""
-        self._trajectory.counts.nfe += passes
         model = self._batch.model
         with self._batch.watch("denoiser"):
             output = model.predict(x.to(self._batch.dtype), self.level, condition, request.network)
+        inside = cast(Counting, model).evaluations_inside(len(x)) if hasattr(model, "evaluations_inside") else 1
+        self._trajectory.counts.nfe += passes * inside
         output = output.to(self._batch.state_dtype)
         width = output.shape[1] // (1 + model.learned_variance)
         return output[:, :width], output[:, width:]

@@ -145,7 +145,7 @@ TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
     *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
     *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels"),
-    *("adm_layout", "kandinsky_layout", "class_layouts", "suitability"),
+    *("adm_layout", "kandinsky_layout", "pipeline_layout", "class_layouts", "suitability"),
 )
 
 

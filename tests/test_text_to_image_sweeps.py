@@ -118,5 +118,5 @@ def test_the_experiment_of_a_family_is_planned_once_its_weights_are_there(
 
 
 def test_every_family_has_its_experiment() -> None:
-    prompted = {name for name, entry in MODELS.items() if entry.prompted}
+    prompted = {name for name, entry in MODELS.items() if entry.prompted and entry.family != "pipeline"}
     assert prompted == {family for _, family, _ in PLANNED}

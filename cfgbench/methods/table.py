@@ -239,6 +239,30 @@ _WORSE: dict[str, Method] = {
     "slg": _perturbed("slg", "SLG", "skip-layer guidance: Hyung et al. 2024 (arXiv 2411.18664)"),
 }
 
+_PIPELINES: dict[str, Method] = {
+    "pipeline_cfg": Method(
+        "cfgbench.methods.pipelines:pipeline_cfg",
+        "guidance_scale",
+        {"guidance_scale": Parameter("float", 1.0, 1.0, doc="the pipeline's own; most do nothing with one below 1")},
+        {1.0: "pipeline_unguided"},
+        2,
+        label="CFG by the pipeline",
+        source="the pipeline's documentation",
+        families=("pipeline",),
+        unconditional=False,
+    ),
+    "pipeline_unguided": Method(
+        "cfgbench.methods.pipelines:pipeline_unguided",
+        None,
+        {},
+        {},
+        1,
+        label="the pipeline at scale 1",
+        families=("pipeline",),
+        unconditional=False,
+    ),
+}
+
 _ONE_PASS: dict[str, Method] = {
     "truncation": Method(
         "cfgbench.methods.truncation:truncation",
@@ -257,4 +281,4 @@ _ONE_PASS: dict[str, Method] = {
     ),
 }
 
-METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE, **_ONE_PASS}
+METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE, **_PIPELINES, **_ONE_PASS}

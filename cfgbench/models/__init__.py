@@ -84,6 +84,14 @@ class Configurable(Protocol):
         ...
 
 
+class Counting(Protocol):
+    """What a model offers besides whose prediction is a whole trajectory."""
+
+    def evaluations_inside(self, samples: int) -> float:
+        """Network evaluations per sample in the last prediction of so many."""
+        ...
+
+
 class Embeds(Protocol):
     """What a model with the capability `embedding` offers besides: conditions that a guidance method may edit."""
 

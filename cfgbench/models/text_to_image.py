@@ -189,7 +189,7 @@ class Place:
 
 def load_network(checkpoint: Checkpoint, part: str, place: Place) -> nn.Module:
     """A network of a checkpoint by the class that its index names; safetensors only, from the disk only."""
-    with _quiet():
+    with quiet():
         network: nn.Module = _network_class(checkpoint, part).from_pretrained(
             checkpoint.folder,
             subfolder=part,
@@ -213,7 +213,7 @@ def _network_class(checkpoint: Checkpoint, part: str) -> Any:
 def text_part(model: TextToImage) -> Iterator[Any]:
     """The text part of a checkpoint's pipeline, in memory for so long only."""
     layout, checkpoint = model.text_source
-    with _quiet():
+    with quiet():
         pipeline = getattr(diffusers, layout.pipelines[0]).from_pretrained(
             checkpoint.folder,
             **dict.fromkeys((layout.denoiser, layout.autoencoder, *layout.unused(checkpoint))),
@@ -262,7 +262,7 @@ def write(encoding: Encoding, path: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without remarks on parts that are left out on purpose, and without progress bars."""
     libraries: tuple[Any, ...] = (diffusers.utils.logging, transformers.utils.logging)
     levels = [logging.get_verbosity() for logging in libraries]
