@@ -40,12 +40,13 @@ def declare(
     label: str = "",
     source: str = "",
     capabilities: tuple[str, ...] = (),
+    unconditional: bool = True,
 ) -> Callable[[Function], Function]:
     """A decorator that says of a guidance method what its signature does not; the words are those of `Method`."""
 
     def mark(function: Function) -> Function:
         declared = Method("", None, {}, ends or {}, passes, label=label, source=source, capabilities=capabilities)
-        function.declared = declared  # type: ignore[attr-defined]
+        function.declared = replace(declared, unconditional=unconditional)  # type: ignore[attr-defined]
         return function
 
     return mark

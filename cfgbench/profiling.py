@@ -1,9 +1,8 @@
 """Speed of a cost class: latency, throughput, peak memory and FLOPs, apart from quality. Raw samples are kept.
 
 Cost classes are timed in turn, repeat by repeat, so that a drifting machine slows all alike. A pass is a whole
-trajectory of one batch, from drawn noise to decoded samples, after one untimed call (kept as the first call) and
-with the device synchronised. Stopwatches inside the trajectory
-stand around the networks.
+trajectory of one batch, from drawn noise to decoded samples, after one untimed call (kept as the first call) and with
+the device synchronised. Stopwatches inside the trajectory stand around the networks.
 """
 
 import time
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfgbench import guidance, machine, noise, precision, sampling, worker
+from cfgbench import guidance, machine, noise, precision, sampling, utilisation, worker
 from cfgbench.cell import Cell
 from cfgbench.experiment import Profile
 from cfgbench.memory import LiveTensors, Peak, peak
@@ -37,6 +36,7 @@ class _Pass(NamedTuple):
     classifier_s: float
     decode_s: float
     memory: Peak
+    joules: float | None
 
 
 class Subject(NamedTuple):
@@ -124,10 +124,19 @@ def _record(item: Subject, profile: Profile, device: str, threads: int, timings:
         classifier_passes=counts.classifier,
         weights_memory_bytes={name: network_bytes(network) for name, network in model.networks.items()},
         flops_per_sample=flops,
+        matmul_flops_per_s=_ceiling(cell.dtype, device, threads),
         timings=tuple(timings),
         measured=not precision.is_emulated(cell.dtype),
         machine=machine.describe(device, threads),
     )
+
+
+def _ceiling(dtype: str, device: str, threads: int) -> float | None:
+    """Of what a network in this dtype computes with; None where it is emulated."""
+    if precision.is_emulated(dtype):
+        return None
+    with precision.switches(dtype):
+        return utilisation.matmul_flops(precision.TORCH[dtype], device, threads)
 
 
 def _timing(mode: Mode, first: _Pass, passes: list[_Pass], activations: int | None) -> Timing:
@@ -139,6 +148,7 @@ def _timing(mode: Mode, first: _Pass, passes: list[_Pass], activations: int | No
         denoiser_s=tuple(single.denoiser_s for single in passes),
         classifier_s=tuple(single.classifier_s for single in passes),
         decode_s=tuple(single.decode_s for single in passes),
+        energy_j=tuple(single.joules for single in passes if single.joules is not None),
         peak_memory_bytes=_most(single.memory.total for single in passes),
         activation_memory_bytes=_most(single.memory.added for single in passes) or activations,
         reserved_memory_bytes=_most(single.memory.reserved for single in passes),
@@ -158,11 +168,14 @@ def _timed(item: Subject, mode: Mode, device: str) -> _Pass:
     with precision.switches(cell.dtype), torch.no_grad(), peak(device) as memory:
         trajectory = sampling.start(batch, cell.seed, indices)
         begin = _now(device)
+        joules = utilisation.joules_since(utilisation.energy_counter(device))
         sampling.advance(trajectory, batch, guidance.bind(cell.guidance), len(trajectory))
         middle = _now(device)
         batch.model.decode(trajectory.x)
         end = _now(device)
-    return _Pass(middle - begin, watch.seconds["denoiser"], watch.seconds["classifier"], end - middle, memory())
+        spent = joules()
+    inside = watch.seconds
+    return _Pass(middle - begin, inside["denoiser"], inside["classifier"], end - middle, memory(), spent)
 
 
 def _now(device: str) -> float:

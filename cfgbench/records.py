@@ -105,6 +105,7 @@ class Timing(_Record):
     denoiser_s: tuple[float, ...]  # of these: inside the network
     classifier_s: tuple[float, ...]
     decode_s: tuple[float, ...]
+    energy_j: tuple[float, ...] = ()  # of a GPU, latents and decoding, where there is a counter
     peak_memory_bytes: int | None = None  # of the process on a CPU, allocated on a GPU
     activation_memory_bytes: int | None = None  # above what was held before (GPU), of live tensors (CPU)
     reserved_memory_bytes: int | None = None  # by the GPU allocator
@@ -122,6 +123,7 @@ class SpeedRecord(_Record):
     classifier_passes: float
     weights_memory_bytes: dict[str, int]  # by network
     flops_per_sample: int | None = None  # forward passes of a whole trajectory, multiply and add counted apart
+    matmul_flops_per_s: float | None = None  # of a large matrix product in this dtype: what the device can do at most
     timings: tuple[Timing, ...]
     measured: bool = True  # False: emulated arithmetic, whose latency means nothing
     machine: Machine

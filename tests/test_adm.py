@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout, experiment, guidance, noise, plan, precision, sampling
+from cfgbench import adm_layout, experiment, guidance, noise, plan, plugins, precision, sampling
 from cfgbench.adm_layout import Architecture, Networks
 from cfgbench.cell import Guidance
 from cfgbench.errors import InputError
@@ -342,6 +342,23 @@ def test_what_does_not_suit_is_refused_when_planning(folder: Path) -> None:
     assert "`unconditional: true` loads one" in refused(folder, method="cfg", guidance_scale=2)
     assert "ddim does not suit form = 'ancestral'" in refused(folder, **{**GUIDED, "sampler": "ddim"})
     assert planned(folder, method="cfg", guidance_scale=2, unconditional=True).tasks
+
+
+def test_a_method_of_ones_own_that_never_asks_for_no_class_needs_no_network_for_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines = [
+        "from cfgbench.plugins import declare",
+        "@declare(passes=1{})",
+        "def method(step):",
+        "    return step.predict('cond')",
+    ]
+    for name, more in (("asks_for_it", ""), ("never_asks", ", unconditional=False")):
+        (tmp_path / f"{name}.py").write_text("\n".join(lines).format(more))
+    plugins.search(tmp_path)
+    assert planned(folder, method="never_asks:method").tasks
+    assert "`unconditional: true` loads one" in refused(folder, method="asks_for_it:method")
+    plugins.search(folder)  # forgets them
 
 
 @pytest.mark.parametrize("content", ['{"diffusion": {"image_size": 15}}', '{"diffusion": 3}', "[]", "{"])

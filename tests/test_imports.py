@@ -97,7 +97,7 @@ ALLOWED = {
     "pandas": ("cfgbench.tables.", "cfgbench.figures", "cfgbench.report", "cfgbench.answer"),
     "matplotlib": ("cfgbench.figures", "cfgbench.report"),
     "rich": ("cfgbench.console",),
-    "yaml": ("cfgbench.experiment",),
+    "yaml": ("cfgbench.experiment", "cfgbench.bench.startup"),
     "ray": ("cfgbench.ray_pool",),
     "sklearn": ("cfgbench.training.",),
     "transformers": ("cfgbench.models.",),

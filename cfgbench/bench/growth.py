@@ -26,12 +26,12 @@ def run(quick: bool = False) -> Result:
         for what, values in varied.items():
             with Warm() as pool:
                 sides = {str(v): _run({**base, what: v}, lambda: next(folders), pool) for v in values}
-                found = in_turn(sides, 1 if quick else 3)
+                found = in_turn(sides, 1 if quick else 3, warm=not quick)
             rows += seconds_rows(what, found)
             last, first = found[str(values[-1])], found[str(values[0])]
             findings.append(_growth(f"seconds with {values[-1] // values[0]} times the {what}", last, first))
         one, all_cores = (_run(base, lambda: next(folders), workers) for workers in (1, machine.cores()))
-        found = in_turn({"1": one, str(machine.cores()): all_cores}, 1 if quick else 3)
+        found = in_turn({"1": one, str(machine.cores()): all_cores}, 1 if quick else 3, warm=False)
         rows += seconds_rows("workers, with their start", found)
     return Result(rows, findings)
 

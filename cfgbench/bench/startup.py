@@ -27,8 +27,7 @@ class Silent:
 
 def run(quick: bool = False) -> Result:
     """Seconds of `--help`, and of planning, resuming and reporting an experiment of so many cells."""
-    rounds = 2 if quick else 7
-    helped = in_turn({"cfgbench --help": _command("--help")}, rounds)
+    helped = in_turn({"cfgbench --help": _command("--help")}, 1 if quick else 7)
     rows, findings = seconds_rows("start", helped), [_finding("`cfgbench --help`", helped["cfgbench --help"], 0.5)]
     for cells in (4,) if quick else CELLS:
         found = _of_experiment(cells, 1 if quick else 3)
@@ -49,6 +48,7 @@ def _of_experiment(cells: int, rounds: int) -> tuple[list[Row], list[Finding]]:
                 "cfgbench run again": _command("run", str(file), "--output", str(folder)),
             },
             rounds,
+            warm=rounds > 1,
         )
     goal = 2.0 if cells == CELLS[-1] else None
     return (

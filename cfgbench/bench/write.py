@@ -55,11 +55,8 @@ def _rows(name: str, result: Result) -> list[Row]:
 
 def _texts(row: Row) -> tuple[str, ...]:
     unit = f" {row['unit']}" if row["unit"] else ""
-    aim = (
-        ""
-        if row["target"] in (None, "")
-        else f"{'at least' if _true(row['at_least']) else 'at most'} {row['target']}{unit}"
-    )
+    side = "at least" if _true(row["at_least"]) else "at most"
+    aim = "" if row["target"] in (None, "") else f"{side} {float(str(row['target'])):g}{unit}"
     met = "" if row["met"] in (None, "") else "yes" if _true(row["met"]) else "no"
     low, value, high = (f"{float(str(row[key])):.3g}{unit}" for key in ("low", "value", "high"))
     return str(row["what"]), value, f"{low} to {high}", aim, met

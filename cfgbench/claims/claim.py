@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cfgbench.claims.evidence import Evidence
 from cfgbench.claims.findings import FAILS, HOLDS, NEEDS, UNDECIDED, Finding, LackingError, standing, together
+from cfgbench.claims.shared_noise import with_shared_error
 
 Rule = Callable[[Evidence], Sequence[Finding]]
 
@@ -38,16 +39,24 @@ class Decision:
         return self.verdict in (HOLDS, FAILS)
 
 
-def decide(claim: Claim, evidence: Evidence) -> Decision:
-    """Apply a claim's rule to the evidence."""
+def decide(claim: Claim, evidence: Evidence, worlds: Sequence[Evidence] = ()) -> Decision:
+    """Apply a claim's rule to the evidence, and to that without each group of samples for the error of the latter."""
     if claim.rule is None:
         return Decision(claim, (), NEEDS, claim.needs)
     try:
-        findings = tuple(claim.rule(evidence))
+        findings = with_shared_error(tuple(claim.rule(evidence)), _everywhere(claim.rule, worlds))
     except LackingError as lacking:
         return Decision(claim, (), NEEDS, str(lacking))
     verdict = together(findings)
     return Decision(claim, findings, verdict, "" if verdict != UNDECIDED else _power(findings))
+
+
+def _everywhere(rule: Rule, worlds: Sequence[Evidence]) -> list[Sequence[Finding]]:
+    """What a rule finds without each group of samples; nothing where it cannot be applied to all of them."""
+    try:
+        return [rule(world) for world in worlds]
+    except LackingError:
+        return []
 
 
 def decisive(decision: Decision) -> Finding:

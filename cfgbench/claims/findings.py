@@ -6,7 +6,7 @@ that an effect of nearly nothing, well measured, decides against a claim.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, inf, isfinite, log10
 
 import numpy as np
@@ -35,6 +35,8 @@ class Measured:
     low: float
     high: float
     how: str
+    networks: tuple[float, ...] = ()  # of each training seed, where it is a mean over them
+    absolute: bool = False  # the size of such a mean
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,12 @@ def within(estimate: Estimate) -> Measured:
 
 
 def over_seeds(values: Sequence[float]) -> Measured:
-    """The mean over networks that differ in their training seed, with Student's t interval of their spread."""
+    """The mean over networks that differ in their training seed, with Student's t interval of their spread.
+
+    `shared_noise` widens it by the sampling error that the networks share.
+    """
     count = len(values)
-    return _mean(values, SEEDS.format(n=count, df=count - 1))
+    return replace(_mean(values, SEEDS.format(n=count, df=count - 1)), networks=tuple(map(float, values)))
 
 
 def over_groups(values: Sequence[float], level: float = 0.95) -> Measured:
@@ -107,7 +112,7 @@ def size(measured: Measured) -> Measured:
     """The absolute value, for claims of no difference."""
     low, high = measured.low, measured.high
     nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    return Measured(abs(measured.value), nearest, max(abs(low), abs(high)), measured.how)
+    return replace(measured, value=abs(measured.value), low=nearest, high=max(abs(low), abs(high)), absolute=True)
 
 
 def standing(finding: Finding) -> float:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from cfgbench.claims import article, dhariwal_nichol, ho_salimans, testbed, variants
 from cfgbench.claims.claim import Claim, Decision, Rule, decide
 from cfgbench.claims.evidence import Evidence
+from cfgbench.claims.shared_noise import leave_one_out
 
 RULES: dict[str, Rule] = {
     number: rule
@@ -46,7 +47,8 @@ def experiments() -> list[str]:
 
 def judge(evidence: Evidence) -> list[Decision]:
     """The decision on every claim."""
-    return [decide(claim, evidence) for claim in claims()]
+    worlds = leave_one_out(evidence)
+    return [decide(claim, evidence, worlds) for claim in claims()]
 
 
 def _claim(entry: dict[str, object]) -> Claim:

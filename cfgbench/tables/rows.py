@@ -223,8 +223,18 @@ def _speed_row(results: Results, speed: SpeedRecord, timing: Timing) -> Row:
     row |= {"weights_memory_bytes": weights_bytes(speed)}
     row |= {f"weights_{name}_bytes": size for name, size in speed.weights_memory_bytes.items()}
     machine = speed.machine
-    row |= {"flops_per_sample": speed.flops_per_sample, "device": machine.device}
+    row |= {"flops_per_sample": speed.flops_per_sample, **_use(speed, timing), "device": machine.device}
     return row | {"processor": machine.processor, "threads": machine.threads, "commit": machine.commit}
+
+
+def _use(speed: SpeedRecord, timing: Timing) -> Row:
+    """Joules per image; achieved operations per second, and their share of what a matrix product achieves."""
+    joules = float(np.median(timing.energy_j)) / timing.batch_size if timing.energy_j else None
+    known = speed.measured and speed.flops_per_sample is not None and timing.trajectory_s
+    images_per_s = timing.batch_size / float(np.median(timing.trajectory_s)) if known else 0.0
+    rate = images_per_s * speed.flops_per_sample if speed.flops_per_sample is not None and known else None
+    share = rate / speed.matmul_flops_per_s if rate is not None and speed.matmul_flops_per_s else None
+    return {"joules_per_image": joules, "flops_per_s": rate, "matmul_share": share}
 
 
 def _time_part(results: Results, speed: SpeedRecord, timing: Timing) -> Row:

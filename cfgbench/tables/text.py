@@ -62,7 +62,7 @@ def best_table(results: Results) -> Table:
 
 
 def speed_table(results: Results) -> Table:
-    """Latency per image, its ratio to unguided sampling, and memory of every cost class and batch size."""
+    """Latency per image, its ratio to unguided sampling, memory and use of every cost class and batch size."""
     rows = []
     several = len({speed.cell.model.label for speed in results.speeds}) > 1
     for row in speed_rows(results):
@@ -73,10 +73,16 @@ def speed_table(results: Results) -> Table:
             times = ["not measured (emulated)", "", ""]
         rest = (_short(row["images_per_s"]), _short(row["ratio_to_unguided"]))
         memory = [_short(row[name], 1e-6) for name in ("weights_memory_bytes", "activation_memory_bytes")]
-        texts = (label, str(row["batch_size"]), _short(row["nfe"]), *times, *rest, *memory)
+        use = (_short(row["flops_per_s"], 1e-9), _short(row["matmul_share"], 100), _short(row["joules_per_image"]))
+        texts = (label, str(row["batch_size"]), _short(row["nfe"]), *times, *rest, *memory, *use)
         rows.append(tuple(Text(text) for text in texts))
     header = ("cost class", "batch", "NFE", "ms per image, median", "90 %", "max", "images/s", "ratio to unguided")
-    return Table("Latency and memory.", (*header, "weights, MB", "activations, MB"), tuple(rows))
+    caption = (
+        "Latency, memory and use of the device: operations per second, also as a share of what a large matrix product "
+        "in the same dtype achieves there, and energy where the device counts it."
+    )
+    use = ("GFLOP/s", "% of matrix product", "J per image")
+    return Table(caption, (*header, "weights, MB", "activations, MB", *use), tuple(rows))
 
 
 def to_markdown(table: Table) -> str:
