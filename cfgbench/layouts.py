@@ -28,6 +28,7 @@ class Layout:
     autoencoder: str = "vae"
     text: tuple[str, ...] = ("text_encoder", "tokenizer")
     packed: int = 1  # latent pixels, each way, that the pipeline packs into one before the network sees them
+    to_step: bool = False  # of a flow: the pipeline's even times end at 1 / steps
     max_shift: float | None = None  # of a flow: the pipeline's own, where its times are shifted by the image's size
 
     def open(self, path: str, revision: str | None = None, variant: str | None = None, **_: object) -> Checkpoint:
@@ -117,9 +118,10 @@ class Layout:
         return float(mu if config.get("time_shift_type") == "linear" else np.exp(mu))
 
     def unused(self, found: Checkpoint) -> tuple[str, ...]:
-        """Parts that neither drawing nor encoding needs, such as a safety checker."""
+        """Parts that neither drawing nor encoding needs, such as a safety checker, and those that are left out."""
         needed = {self.denoiser, self.autoencoder, "scheduler", *self.text}
-        return tuple(name for name, value in found.index().items() if isinstance(value, list) and name not in needed)
+        parts = {name: value for name, value in found.index().items() if isinstance(value, list)}
+        return tuple(name for name, value in parts.items() if name not in needed or value[0] is None)
 
     def unconditional(self, found: Checkpoint, given: str | None = None) -> str:
         """What stands for no prompt: `empty`, the encoding of "", or `zeros`; by default as in the pipeline."""
@@ -204,7 +206,7 @@ SD3 = Layout(
     text=(*SDXL.text, "text_encoder_3", "tokenizer_3"),
     max_shift=1.16,
 )
-FLUX = Layout("flux", ("FluxPipeline",), "transformer", text=SDXL.text, packed=2, max_shift=1.15)
+FLUX = Layout("flux", ("FluxPipeline",), "transformer", text=SDXL.text, packed=2, to_step=True, max_shift=1.15)
 PIXART = Layout("pixart", ("PixArtAlphaPipeline",), "transformer")
 SANA = Layout("sana", ("SanaPipeline",), "transformer", max_shift=1.16)
 KANDINSKY22 = Layout("kandinsky22", ("KandinskyV22Pipeline",), autoencoder="movq", text=())

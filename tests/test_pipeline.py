@@ -93,6 +93,11 @@ def test_what_a_pipeline_cannot_do_is_refused(
         plan.plan(sweep(folder, tmp_path, **fields))
 
 
+def test_a_part_that_the_checkpoint_leaves_out_is_not_missed(tmp_path: Path) -> None:
+    loaded = pipeline.load(str(tiny_pipelines.save("sd3_without_t5", tmp_path / "sd3")))
+    assert loaded.pipeline.text_encoder_3 is None
+
+
 def test_a_pipeline_that_does_not_take_a_setting_says_so(folder: Path) -> None:
     loaded = pipeline.load(str(folder))
     with pytest.raises(ValueError, match="StableDiffusionXLPipeline takes no loudness"):

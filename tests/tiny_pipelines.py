@@ -32,7 +32,7 @@ def save(family: str, folder: Path) -> Path:
     """Build a family's pipeline, the same every time, and save it; returns the folder."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = BUILDERS[family]()
+        built = {**BUILDERS, **VARIANTS}[family]()
     for name, pipeline in built.items() if isinstance(built, dict) else [("", built)]:
         pipeline.save_pretrained(folder / name)
     return folder
@@ -106,12 +106,29 @@ def sd3() -> Any:
     )
 
 
+def sd3_without_t5() -> Any:
+    """As people save memory: the transformer reads zeros for T5."""
+    whole = sd3()
+    whole.register_modules(text_encoder_3=None, tokenizer_3=None)
+    return whole
+
+
 def flux() -> Any:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+        shift=3.0, use_dynamic_shifting=True, base_image_seq_len=4, max_image_seq_len=64
+    )
+    return _flux(_flux_transformer(guidance_embeds=True), scheduler)
+
+
+def flux_schnell() -> Any:
+    """Without embedded guidance, and with times that do not depend on the size."""
+    return _flux(_flux_transformer(), diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0))
+
+
+def _flux(transformer: Any, scheduler: Any) -> Any:
     return diffusers.FluxPipeline(
-        transformer=_flux_transformer(guidance_embeds=True),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
-            shift=3.0, use_dynamic_shifting=True, base_image_seq_len=4, max_image_seq_len=64
-        ),
+        transformer=transformer,
+        scheduler=scheduler,
         vae=_vae(scaling_factor=0.3611, shift_factor=0.1159),
         text_encoder=CLIPTextModel(_clip_config()),
         tokenizer=_clip_tokenizer(),
@@ -259,6 +276,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "sana": sana,
     "kandinsky22": kandinsky22,
 }
+VARIANTS: dict[str, Callable[[], Any]] = {"sd3_without_t5": sd3_without_t5, "flux_schnell": flux_schnell}
 
 
 def _deep_vae() -> Any:

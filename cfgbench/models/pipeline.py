@@ -113,10 +113,16 @@ def load(
 ) -> Pipeline:
     """The checkpoint's pipeline; ValueError where it does not take what is asked of it."""
     found = checkpoints.locate(path, revision, variant)
+    left_out = [name for name, value in found.index().items() if isinstance(value, list) and value[0] is None]
     with quiet():
         anything: Any = diffusers.DiffusionPipeline
         pipeline = anything.from_pretrained(
-            found.folder, variant=variant, dtype=dtype, use_safetensors=True, local_files_only=True
+            found.folder,
+            **dict.fromkeys(left_out),
+            variant=variant,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
         )
     pipeline.set_progress_bar_config(disable=True)
     lacking = [name for name in _NEEDED if name not in inspect.signature(pipeline.__call__).parameters]

@@ -174,7 +174,7 @@ def _schedule(layout: Layout, checkpoint: Checkpoint) -> Schedule:
     if layout.max_shift is None:
         alphas = layouts.alphas_cumprod(config)
         return Schedule(alphas, config.get("prediction_type", "epsilon"), layouts.schedule_settings(config))
-    flow = Flow(layout.shift(checkpoint, layout.size(checkpoint)), to_step=layout.packed > 1)
+    flow = Flow(layout.shift(checkpoint, layout.size(checkpoint)), to_step=layout.to_step)
     sigmas = layouts.flow_levels(config, flow.shift)
     return Schedule(1 / (1 + sigmas**2), "flow_prediction", flow=flow)
 
