@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXPERIMENTS := digits baselines samplers precision gaussians p_uncond interval interval_grid steps_x_scale methods_tuning methods adaptive
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check train figures paper results clean
+.PHONY: help setup demo test check train figures paper results bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ figures: setup  ## rebuild tables and figures of the published experiments from 
 
 paper: setup  ## figures and LaTeX tables of the published experiments, into results/paper
 	for name in $(EXPERIMENTS); do $(BIN)/cfgbench figures results/$$name --published || exit; done
+
+bench: setup  ## time cfgbench against a plain script, its floor, torchmetrics and scipy (about twenty minutes)
+	$(BIN)/cfgbench bench
 
 clean:  ## remove the environment and the caches; results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -138,10 +138,14 @@ def _json_lines(path: Path, column: str | None, place: str) -> list[str]:
 
 def _parquet(path: Path, column: str | None, place: str) -> list[str]:
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ModuleNotFoundError:
         raise InputError(f"{place}: {path.name} needs the package pyarrow: pip install pyarrow") from None
-    return _column(parquet.read_table(path).to_pylist(), column, path, place)
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except ArrowException as error:
+        raise InputError(f"{place}: {path} is no valid parquet file: {' '.join(str(error).split())}") from None
+    return _column(rows, column, path, place)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], column: str | None, path: Path, place: str) -> list[str]:
