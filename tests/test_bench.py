@@ -120,3 +120,8 @@ def test_files_keep_what_was_not_run_again(tmp_path: Path) -> None:
 def test_an_unknown_benchmark_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "frechett"]) == 2
     assert "did you mean 'frechet'" in capsys.readouterr().err
+
+
+def test_the_readme_quotes_the_committed_findings_to_the_letter() -> None:
+    root = Path(__file__).parent.parent
+    assert write.quoted(write.load(root / "results" / "bench")) in (root / "README.md").read_text()

@@ -7,8 +7,9 @@ Three ways look at the same sample counts with the same tests: an adaptive sweep
 """
 
 import tempfile
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -45,13 +46,17 @@ def run(quick: bool = False) -> Result:
     """Images until the answer in every repetition, by way; how often the answer was wrong or did not come."""
     samples, steps, repetitions, looks = (400, 2, 2, 2) if quick else (POOL, STEPS, REPETITIONS, LOOKS)
     with tempfile.TemporaryDirectory(prefix="cfgbench-") as name:
+        begin = time.perf_counter()
         features = draw_pool(samples, steps, Path(name))
+        per_pass = (time.perf_counter() - begin) / _answer(-1, np.full(len(SCALES), samples)).passes  # and step
         truth = [float(distance) for distance in true_distances(features)]
         np.save(Path(name) / "pool.npy", features)
         found = {way: _repeat(way, Path(name) / "pool.npy", repetitions, looks) for way in WAYS}
     near = {i for i, distance in enumerate(truth) if distance - min(truth) <= DELTA}
     rows = [_row(way, k, one, near) for way, answers in found.items() for k, one in enumerate(answers)]
-    return Result(rows, list(_findings(found, near)), [_note(truth, near, samples, repetitions)])
+    rows = [{**row, "seconds": per_pass * float(str(row["passes_per_step"]))} for row in rows]
+    findings = [*_findings(found, near), *_seconds(found, per_pass)]
+    return Result(rows, findings, [_note(truth, near, samples, repetitions)])
 
 
 def _row(way: str, repetition: int, one: Answer, near: set[int]) -> Row:
@@ -162,6 +167,14 @@ def _findings(found: dict[str, list[Answer]], near: set[int]) -> list[Finding]:
         silent = sum(one.named < 0 for one in answers) / len(answers)
         made.append(Finding(f"no answer, {way}", silent, silent, silent))
     return made
+
+
+def _seconds(found: dict[str, list[Answer]], per_pass: float) -> Iterator[Finding]:
+    """At the rate at which the pool was drawn, workers' start included."""
+    for way, answers in found.items():
+        seconds = per_pass * np.array([one.passes for one in answers])
+        mean, low, high = (float(number) for number in (seconds.mean(), seconds.min(), seconds.max()))
+        yield Finding(f"drawing until the answer, {way}", mean, low, high, unit="s")
 
 
 def _fewer(what: str, many: Ints, few: Ints, target: float | None = None) -> Finding:

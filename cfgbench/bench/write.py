@@ -37,6 +37,13 @@ def table(rows: list[Row]) -> Table:
     return Table("", ("what", "measured", "least to greatest", "target", "met"), body)
 
 
+def quoted(rows: list[Row]) -> str:
+    """The findings that had a target, as Markdown for the README, with where and when."""
+    aimed = [row for row in rows if row["target"] not in (None, "")]
+    places = dict.fromkeys(f"{row['machine']}, {row['date']}" for row in aimed)
+    return f"{to_markdown(table(aimed)).strip()}\n\nMeasured on {'; '.join(places)}."
+
+
 def summary(rows: list[Row]) -> str:
     """All findings as Markdown, with where and when they were made."""
     places = dict.fromkeys(f"{row['benchmark']}: {row['machine']}, {row['date']}" for row in rows)
