@@ -30,9 +30,7 @@ def cfg(step: Step, guidance_scale: float, rescale: float = 0.0, guided_channels
     """Classifier-free guidance: two passes (Ho & Salimans 2022, eq. 6, with s = 1 + w)."""
     cond, uncond = step.predict_all("cond", "uncond")
     guided = uncond + guidance_scale * (cond - uncond)
-    if guided_channels is not None:
-        guided = torch.cat([guided[:, :guided_channels], cond[:, guided_channels:]], dim=1)
-    return restore_deviation(guided, cond, rescale) if rescale else guided
+    return _with_options(guided, cond, rescale, guided_channels)
 
 
 def classifier(step: Step, classifier_scale: float, form: str = "eps") -> Tensor:
@@ -47,6 +45,13 @@ def classifier(step: Step, classifier_scale: float, form: str = "eps") -> Tensor
 def classifier_uncond(step: Step, classifier_scale: float, form: str = "eps") -> Tensor:
     """Classifier guidance of the unconditional branch, in the same forms."""
     return _FORMS[form](step, step.predict("uncond"), classifier_scale * step.classifier_score())
+
+
+def _with_options(guided: Tensor, cond: Tensor, rescale: float, guided_channels: int | None) -> Tensor:
+    """The guided prediction in its first channels only, where these are given, and rescaled where that is asked for."""
+    if guided_channels is not None:
+        guided = torch.cat([guided[:, :guided_channels], cond[:, guided_channels:]], dim=1)
+    return restore_deviation(guided, cond, rescale) if rescale else guided
 
 
 def restore_deviation(guided: Tensor, cond: Tensor, rescale: float) -> Tensor:

@@ -31,7 +31,7 @@ def describe(plan: Plan, folder: Path) -> str:
 
 def outcome(outcome: Outcome, folder: Path) -> str:
     """What a run did, and what to do about what failed."""
-    text = f"{len(outcome.computed)} cells computed, {outcome.skipped} were finished before; results in {folder}"
+    text = f"{outcome.computed} cells computed, {outcome.skipped} were finished before; results in {folder}"
     text += _failures(outcome, folder)
     for reason in outcome.untimed:
         text += f"\nnot timed: {reason}"

@@ -51,10 +51,15 @@ class Progress(Protocol):
 class Outcome:
     """What a run did."""
 
-    computed: set[str] = field(default_factory=set)  # ids of cells
+    cells: set[str] = field(default_factory=set)  # ids of those computed
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
     untimed: tuple[str, ...] = ()  # why cost classes could not be timed
+
+    @property
+    def computed(self) -> int:
+        """How many cells have a new record; an adaptive sweep may write one several times."""
+        return len(self.cells)
 
 
 def run(plan: Plan, options: Options, progress: Progress, executor: Executor | None = None) -> Outcome:
@@ -77,7 +82,7 @@ def run(plan: Plan, options: Options, progress: Progress, executor: Executor | N
         finally:
             pool.close()
         store.write_record(plan_record(plan, _speeds(plan, store, options), sweep.contests))
-    outcome.skipped = len(plan.tasks) - len(outcome.computed)
+    outcome.skipped = len(plan.tasks) - outcome.computed
     return outcome
 
 
@@ -156,7 +161,7 @@ def _carry_out(
         while work.records:
             record = work.records.pop()
             progress.finished(record)
-            outcome.computed.add(record.id)
+            outcome.cells.add(record.id)
             if record.status == "failed":
                 outcome.failed.append(record.id)
     return outcome

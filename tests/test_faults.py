@@ -102,10 +102,15 @@ def test_a_full_disk_leaves_the_tables_that_were_there(tmp_path: Path) -> None:
 def test_nothing_asks_a_clock_that_may_be_set() -> None:
     """Times are differences of a monotonic clock, and no decision hangs on the age of a file."""
     clocks = {"time", "time_ns", "now", "today", "utcnow", "st_mtime", "st_mtime_ns", "getmtime", "localtime"}
-    for path in Path(cfgbench.__file__).parent.rglob("*.py"):
+    shown = {"bench/write.py": "now"}  # the date beside a benchmark
+    identity = {"checkpoints.py": "st_mtime_ns"}  # of a large file, for equality alone
+    root = Path(cfgbench.__file__).parent
+    for path in root.rglob("*.py"):
+        allowed = {**shown, **identity}.get(path.relative_to(root).as_posix())
         tree = ast.parse(path.read_text())
         asked = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in clocks]
         bad = [
             node.attr for node in asked if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "step"))
         ]
+        bad = [name for name in bad if name != allowed]
         assert bad == [], f"{path.name} reads {bad}"
