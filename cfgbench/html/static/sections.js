@@ -143,8 +143,11 @@ async function buildTables() {
 }
 
 // A table with marks; wide ones scroll on their own.
+const LONG = 30; // characters of a cell that may wrap
+
 function tableOf({ caption, header, rows }) {
-  const cell = ([text, mark], i) => el(i ? "td" : "th", { class: mark || null, dir: "auto", scope: i ? null : "row" }, text);
+  const looks = (text, mark) => [mark, text.length > LONG ? "prose" : ""].filter(Boolean).join(" ") || null;
+  const cell = ([text, mark], i) => el(i ? "td" : "th", { class: looks(text, mark), dir: "auto", scope: i ? null : "row" }, text);
   const head = el("tr", {}, ...header.map((text) => el("th", { scope: "col" }, text)));
   const body = rows.map((row) => el("tr", {}, ...row.map(cell)));
   const table = el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, head), el("tbody", {}, ...body));
