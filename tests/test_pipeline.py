@@ -68,7 +68,7 @@ def test_a_sweep_of_a_pipeline_ends_in_tables_with_the_passes_it_made(folder: Pa
     assert [task.cell.evaluations for task in made.tasks] == [2, 4]
     results = tmp_path / "results"
     outcome = runner.run(made, runner.Options(results), Silence(), Here())
-    assert len(outcome.computed) == 2 and not outcome.failed and not outcome.untimed
+    assert outcome.computed == 2 and not outcome.failed and not outcome.untimed
     report.build(results)
     rows = rows_of(results / "results.csv")
     assert [(row["status"], float(row["guidance_scale"]), float(row["nfe"])) for row in rows] == [

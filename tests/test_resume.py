@@ -236,7 +236,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     folder = tmp_path / "out"
     with running(sweep, folder) as process:
         wait_until((folder / "plan.json").exists)
-        time.sleep(0.3 if share == 0 else 0)
+        time.sleep(1 if share == 0 else 0)
         wait_until(lambda: len(blocks(folder)) >= share * len(blocks(finished)))
         os.killpg(process.pid, sent)
         _, shown = process.communicate(timeout=20)

@@ -81,7 +81,7 @@ def test_a_local_folder_becomes_scores_speed_tables_and_figures(
     made = plan.plan(sweep(family, folders[family], tmp_path))
     results = tmp_path / "results"
     outcome = runner.run(made, runner.Options(results), Silence(), Here())
-    assert len(outcome.computed) == 2 and not outcome.failed and not outcome.untimed
+    assert outcome.computed == 2 and not outcome.failed and not outcome.untimed
     report.build(results)
     rows = rows_of(results / "results.csv")
     assert [(row["status"], float(row["guidance_scale"]), float(row["nfe"])) for row in rows] == [
