@@ -4,17 +4,18 @@ A checkpoint is a local folder or a repository in the local hub cache. Nothing i
 named, with where it was looked for and how to get it. All problems are ValueError, to which the caller adds the place.
 """
 
+import functools
 import hashlib
 import json
-import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from cfgbench import cache
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -163,7 +164,7 @@ def hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-@cache
+@functools.cache
 def check_whole(file: Path) -> None:
     """Raise ValueError unless a safetensors file is as long as its header says."""
     size = file.stat().st_size
@@ -204,8 +205,7 @@ def _computed(file: Path) -> str:
 
 
 def _memory() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "cfgbench" / "digests.json"
+    return cache.home() / "digests.json"
 
 
 def _remembered() -> dict[str, str]:
@@ -217,13 +217,7 @@ def _remembered() -> dict[str, str]:
 
 
 def _remember(known: Mapping[str, str]) -> None:
-    """Keep digests for the next run; a folder that cannot be written only costs time."""
-    path = _memory()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(dict(known), indent=0))
-        temporary.replace(path)
+    cache.keep(_memory(), json.dumps(dict(known), indent=0).encode())
 
 
 def _header(content: bytes) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def test_every_command_has_its_module_and_every_module_its_place_in_the_help() -
 
 ALLOWED = {
     "diffusers": ("cfgbench.models.", "cfgbench.methods.guiders", "cfgbench.bench."),  # samplers are resolved by name
-    "open_clip": ("cfgbench.encoders", "cfgbench.digits_encoders", "cfgbench.training."),
+    "open_clip": ("cfgbench.encoders", "cfgbench.clip_models", "cfgbench.digits_encoders", "cfgbench.training."),
     "torch_fidelity": ("cfgbench.encoders",),
     "torchmetrics": ("cfgbench.torchmetrics_scores", "cfgbench.witness", "cfgbench.bench."),
     "pandas": ("cfgbench.tables.", "cfgbench.figures", "cfgbench.report", "cfgbench.answer"),
@@ -144,7 +144,7 @@ def test_the_reading_half_knows_records_and_nothing_of_the_running_half(module: 
 TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
     *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
-    *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels"),
+    *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels", "cache", "clip_models"),
     *("adm_layout", "kandinsky_layout", "pipeline_layout", "class_layouts", "suitability"),
 )
 

@@ -1,0 +1,125 @@
+"""CLIP models by open_clip: where their weights are, and loading them. Nothing is downloaded.
+
+A model is a name of open_clip with a pretrained tag, whose weights are in the hub cache; a name with a local weight
+file; or a folder in open_clip's own layout (`open_clip_config.json` beside the weights), local or `owner/name` in the
+hub cache. Problems are ValueError, to which the caller adds the place.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cfgbench import checkpoints
+
+TAGS = Path(__file__).parent / "published" / "open_clip.json"  # of open_clip's own table; see its `pretrained.py`
+CONFIG = "open_clip_config.json"
+MODEL, TAG = "ViT-L-14", "openai"  # what torchmetrics' CLIPScore and most papers score with
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+class Clip(NamedTuple):
+    """A loaded model, and how pictures and texts are prepared for it."""
+
+    network: Any  # with encode_image and encode_text
+    prepare: Callable[[Any], Any]  # a PIL picture -> (3, size, size)
+    tokenize: Callable[[list[str]], Any]  # texts -> (n, context length)
+    mean: tuple[float, ...]  # of pictures in [0, 1], per channel
+    std: tuple[float, ...]
+    size: int  # of prepared pictures
+
+
+def weights(model: str = MODEL, pretrained: str | None = None, path: str | None = None) -> Path:
+    """The weight file of a model; ValueError says where it was looked for and how to get it."""
+    if path is None:
+        repository = _repository(model, pretrained or TAG)
+        return _in_folder(checkpoints.cached_snapshot(repository, None, "model"), repository)
+    if pretrained is not None:
+        raise ValueError(f"pretrained = {pretrained!r} and path = {path!r} both name weights; give one")
+    file = Path(path).expanduser()
+    if file.is_dir():
+        checkpoints.require(file / CONFIG, path, "model")
+        return _in_folder(file, path)
+    if file.is_file():
+        return _whole(file)
+    if file.suffix in _SUFFIXES or path.count("/") != 1:
+        raise ValueError(f"there is neither a weight file nor a folder {path}, nor is that owner/name on the hub")
+    folder = checkpoints.cached_snapshot(path, None, "model")
+    checkpoints.require(folder / CONFIG, path, "model")
+    return _in_folder(folder, path)
+
+
+@cache
+def load(model: str = MODEL, pretrained: str | None = None, path: str | None = None, device: str = "cpu") -> Clip:
+    """The model in fp32, in evaluation mode, its weights frozen."""
+    import open_clip
+
+    file, whole_folder = weights(model, pretrained, path), path is not None and not Path(path).expanduser().is_file()
+    name = f"local-dir:{file.parent}" if whole_folder else model
+    arguments = {} if whole_folder else {"pretrained": str(file), **_as_trained(model, pretrained, path)}
+    try:
+        network, _, prepare = open_clip.create_model_and_transforms(
+            name, **arguments, pretrained_text=False, device=device
+        )
+        tokenize = open_clip.get_tokenizer(name)
+    except (RuntimeError, AssertionError, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"open_clip cannot load {file} as {name}: {reason}") from None
+    network.eval().requires_grad_(False)
+    settings = network.visual.preprocess_cfg
+    size = settings["size"] if isinstance(settings["size"], int) else settings["size"][0]
+    return Clip(network, prepare, tokenize, tuple(settings["mean"]), tuple(settings["std"]), size)
+
+
+def truncated(clip: Clip, texts: list[str]) -> np.ndarray:
+    """Which texts (n,) are longer than what the model reads of them."""
+    encode, room = getattr(clip.tokenize, "encode", None), getattr(clip.tokenize, "context_length", None)
+    if encode is None or room is None:  # a tokenizer of transformers
+        inner = clip.tokenize.tokenizer  # type: ignore[attr-defined]
+        room = clip.network.context_length
+        return np.array([len(inner(text)["input_ids"]) > room for text in texts])
+    return np.array([len(encode(text)) > room - 2 for text in texts])  # the first and last are marks
+
+
+def _as_trained(model: str, pretrained: str | None, path: str | None) -> Mapping[str, Any]:
+    """What a pretrained tag says of the activation and of pictures; nothing is known of a file."""
+    import open_clip
+
+    if path is not None:
+        return {}
+    tag = open_clip.get_pretrained_cfg(model, pretrained or TAG)
+    settings = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation"}
+    settings["resize_mode"] = "image_resize_mode"
+    return {settings[key]: value for key, value in tag.items() if key in settings} | {
+        "force_quick_gelu": bool(tag.get("quick_gelu"))
+    }
+
+
+def _repository(model: str, tag: str) -> str:
+    """Where on the hub the weights of a tag are."""
+    table: dict[str, dict[str, str]] = json.loads(TAGS.read_text())
+    if model not in table:
+        raise ValueError(f"open_clip has no pretrained {model!r}; it has, for example, {', '.join(_first(table))}")
+    if tag not in table[model]:
+        raise ValueError(f"open_clip's {model} has no pretrained tag {tag!r}; it has {', '.join(table[model])}")
+    return table[model][tag]
+
+
+def _first(table: Mapping[str, object]) -> list[str]:
+    """The models that most people mean."""
+    return [name for name in table if name.startswith("ViT-") and name.count("-") == 2]
+
+
+def _in_folder(folder: Path, name: str) -> Path:
+    there = [folder / weight for weight in _WEIGHTS if (folder / weight).exists() or (folder / weight).is_symlink()]
+    return _whole(checkpoints.require(there[0] if there else folder / _WEIGHTS[0], name, "model"))
+
+
+def _whole(file: Path) -> Path:
+    if file.suffix == ".safetensors":
+        checkpoints.check_whole(file)
+    return file
