@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXPERIMENTS := digits baselines samplers precision gaussians p_uncond interval interval_grid steps_x_scale methods_tuning methods adaptive
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check train figures paper results bench clean
+.PHONY: help setup demo test check slow train figures paper results bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ check:  ## ruff, mypy and the tests, in the environment that `make setup` made
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+slow: setup  ## the tests that take minutes: simulations, random kills, Ray with four workers
+	$(BIN)/pytest -n auto -m slow
 
 setup: $(STAMP)  ## make the environment in .venv (a second call reuses it)
 

@@ -37,13 +37,19 @@ class _Contest:
     settled: bool = False
     best: str = ""
     left: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
     num_samples: int = 0
 
     @property
     def record(self) -> ContestRecord:
         """What it came to."""
         return ContestRecord(
-            curve=self.curve, best=self.best, settled=self.settled, num_samples=self.num_samples, left=self.left
+            curve=self.curve,
+            best=self.best,
+            settled=self.settled,
+            num_samples=self.num_samples,
+            left=self.left,
+            unjudged=self.unjudged,
         )
 
 
@@ -79,7 +85,7 @@ class Adaptive:
     @property
     def contests(self) -> tuple[ContestRecord, ...]:
         """What each curve came to so far."""
-        return tuple(contest.record for contest in self._contests.values() if contest.best)
+        return tuple(contest.record for contest in self._contests.values() if contest.best or contest.unjudged)
 
     def _tasks(self) -> tuple[Task, ...]:
         """Every cell with the samples that it is granted, or that it has got already."""
@@ -107,6 +113,8 @@ class Adaptive:
             (record, rung) for record in left if (rung := rungs(column, record).get(self._look_at(record, number)))
         ]
         found = [(record, rung) for record, rung in scored if rung.replicates]
+        judged = {record.id for record, _ in found}
+        contest.unjudged = tuple(record.id for record in left if record.id not in judged)
         if len(found) < 2:
             contest.settled = True
             return
@@ -176,5 +184,7 @@ def _key(arm: Arm) -> str:
 
 def _at(cell: Cell, axis: str, scale: float) -> Cell:
     """The cell at another value of its scale."""
+    if axis in cell.model.scales:
+        return Cell.model_validate({**cell.model_dump(), "model": cell.model.at(**{axis: scale}).model_dump()})
     guidance = canonical(cell.guidance.method, {**cell.guidance.parameters, axis: scale})
     return Cell.model_validate({**cell.model_dump(), "guidance": guidance.model_dump()})

@@ -24,7 +24,7 @@ _SCHEDULES: dict[str, dict[str, object]] = {
 }
 NUM_CLASSES = 1000  # of ImageNet
 RESOLUTIONS = (64, 128, 256, 512)
-_SUFFIXES = (".safetensors", ".pt")  # in this order
+SUFFIXES = (".safetensors", ".pt")  # of weights, in this order
 _MULTIPLIERS: dict[int, tuple[float, ...]] = {
     64: (1, 2, 3, 4),
     128: (1, 1, 2, 3, 4),
@@ -169,10 +169,18 @@ def num_classes(path: str, resolution: int | None = None, **_: object) -> int:
     return networks(path, resolution).num_classes
 
 
+def pixels(path: str, resolution: int | None = None, **_: object) -> tuple[int, int]:
+    """Height and width of an image."""
+    side = resolution or networks(path).diffusion.image_size
+    return side, side
+
+
 def _folder(path: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {path}; it should hold files such as {SOURCE}/64x64_diffusion.pt")
+        raise ValueError(
+            f"there is no folder {folder.absolute()}; it should hold files such as {SOURCE}/64x64_diffusion.pt"
+        )
     return folder
 
 
@@ -194,7 +202,7 @@ def _how_to_get(folder: Path, stem: str) -> str:
 
 
 def _weights(folder: Path, stem: str) -> Path | None:
-    candidates = [folder / f"{stem}{suffix}" for suffix in _SUFFIXES]
+    candidates = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
     found = next((file for file in candidates if file.is_file()), None)
     if found is not None and found.suffix == ".safetensors":
         check_whole(found)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cfgbench import plugins
 from cfgbench.errors import InputError, inside, shown, unknown
-from cfgbench.registry import DTYPES, METHODS, SAMPLERS, Parameter
+from cfgbench.registry import DTYPES, EXECUTIONS, METHODS, SAMPLERS, Parameter
 
 STATE_DTYPES = ("fp64", "fp32", "bf16", "fp16")
 AXES: dict[str, Parameter] = {  # besides a method's own parameters
@@ -20,6 +20,7 @@ AXES: dict[str, Parameter] = {  # besides a method's own parameters
     "eta": Parameter("float", 0.0, 0.0, 1.0),
     "state_dtype": Parameter("str", None, choices=STATE_DTYPES, optional=True),
     "dtype": Parameter("str", "fp32", choices=DTYPES),
+    "execution": Parameter("str", "eager", choices=tuple(EXECUTIONS)),
     "seed": Parameter("int", 0, minimum=0, maximum=2**63 - 1),
 }
 MAX_VALUES = 10_000

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
 
-from cfgbench.registry import METHODS, SAMPLERS
+from cfgbench.registry import METHODS, MODELS, SAMPLERS
 
 OWN_STEPS = "num_inference_steps"  # the parameter of a pipeline that runs a loop of its own
 Value = str | int | float | bool | tuple[float | None, ...] | None
@@ -28,13 +28,28 @@ class ModelRef(_Frozen):
     parameters: dict[str, Value] = {}
     digest: str | None = None
     location: dict[str, str] = {}  # where the files are that the digest is of: path, revision, variant; in no id
+    scales: dict[str, float] = {}  # those of its own, also at their defaults; in an id as parameters alone
 
     @property
     def label(self) -> str:
-        """`digits`, `digits(p_uncond=0.5)` or `sdxl(sdxl-base, height=512)`: what tables and figures show."""
+        """`digits`, `digits(p_uncond=0.5)` or `sdxl(sdxl-base, height=512)`: what tables show, beside its scales."""
         where = [value.rstrip("/").rsplit("/", maxsplit=1)[-1] for _, value in sorted(self.location.items())]
-        given = [f"{key}={number(value)}" for key, value in sorted(self.parameters.items())]
+        given = [f"{key}={number(value)}" for key, value in sorted(self.parameters.items()) if key not in self.scales]
         return f"{self.name}({', '.join([*where, *given])})" if where or given else self.name
+
+    @property
+    def conditional(self) -> "ModelRef":
+        """The same without what changes its prediction without condition alone, which nobody asks for unguided."""
+        schema = MODELS[self.name].parameters if self.name in MODELS else {}
+        kept = {key: value for key, value in self.parameters.items() if key not in schema or not schema[key].uncond}
+        return self if kept == self.parameters else self.model_copy(update={"parameters": kept})
+
+    def at(self, **scales: float) -> "ModelRef":
+        """The same at other values of its scales."""
+        defaults = {name: MODELS[self.name].parameters[name].default for name in scales}
+        changed = {name: value for name, value in scales.items() if value != defaults[name]}
+        kept = {key: value for key, value in self.parameters.items() if key not in scales}
+        return self.model_copy(update={"parameters": kept | changed, "scales": self.scales | scales})
 
     @property
     def arguments(self) -> dict[str, Value]:
@@ -67,13 +82,19 @@ class Cell(_Frozen):
     diffusion: Diffusion | None = None  # absent for a generator of one pass, and for samples made elsewhere
     one_pass: bool = False
     dtype: str = "fp32"
+    execution: str = "eager"  # how the networks compute: as they are, compiled, ...
     seed: int = 0
     prompts: str | None = None  # digest of the prompt set; sample i has prompt i mod its length
 
     @cached_property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        return digest(self.model_dump(exclude_defaults=True, exclude={"model": {"location"}}))
+        return digest(self.model_dump(exclude_defaults=True, exclude={"model": {"location", "scales"}}))
+
+    @property
+    def arithmetic(self) -> str:
+        """In what its networks compute: `fp32`, or `bf16 compile` where that is not as they are."""
+        return self.dtype if self.execution == "eager" else f"{self.dtype} {self.execution}"
 
     @property
     def scale(self) -> float | None:
@@ -94,8 +115,11 @@ class Cell(_Frozen):
 
     @cached_property
     def cost_class(self) -> str:
-        """Id of what determines speed: the cell without its seed, its prompts and the value of the scale."""
-        body = self.model_dump(exclude_defaults=True, exclude={"seed": True, "prompts": True, "model": {"location"}})
+        """Id of what determines speed: the cell without its seed, its prompts and the values of scales."""
+        kept = {key: value for key, value in self.model.parameters.items() if key not in self.model.scales}
+        model = self.model.model_copy(update={"parameters": kept, "location": {}, "scales": {}})
+        same = self.model_copy(update={"model": model})
+        body = same.model_dump(exclude_defaults=True, exclude={"seed": True, "prompts": True})
         scale = METHODS[self.guidance.method].scale
         if scale is not None:
             body["guidance"]["parameters"].pop(scale, None)

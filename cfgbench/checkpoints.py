@@ -7,6 +7,7 @@ named, with where it was looked for and how to get it. All problems are ValueErr
 import functools
 import hashlib
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from cfgbench import cache
 
@@ -77,7 +80,10 @@ class Checkpoint:
             raise ValueError(self._no_weights(part, plain))
 
     def _shards(self, part: str, index: str) -> Iterator[str]:
-        for shard in sorted(set(self.json(index).get("weight_map", {}).values())):
+        shards = self.json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
+            raise ValueError(f"{self.folder / index} is damaged: its weight_map names no files; get it again")
+        for shard in sorted(set(shards.values())):
             if Path(shard).name != shard:
                 raise ValueError(f"{self.folder / index} names a shard {shard!r} outside its folder")
             check_whole(self.require(f"{part}/{shard}"))
@@ -148,6 +154,11 @@ def require(file: Path, name: str, kind: str, revision: str | None = None) -> Pa
     return file
 
 
+def is_repository(path: str) -> bool:
+    """Whether a path is, as far as can be seen, the name of a repository on the hub and of no local folder."""
+    return _REPOSITORY.fullmatch(path) is not None and not Path(path).expanduser().exists()
+
+
 def how_to_get(name: str, kind: str, revision: str | None, folder: Path | None = None) -> str:
     """What to do about a file that is missing."""
     if folder is not None and not folder.is_relative_to(hub_cache()):
@@ -167,17 +178,15 @@ def hub_cache() -> Path:
 @functools.cache
 def check_whole(file: Path) -> None:
     """Raise ValueError unless a safetensors file is as long as its header says."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER + 1
-        header = _header(stream.read(length)) if length <= _HEADER else None
-    if header is None:
-        raise ValueError(f"{file} is damaged: it does not begin as a safetensors file does; get it again")
-    ends = (item["data_offsets"][1] for name, item in header.items() if name != "__metadata__")
-    expected = 8 + length + max(ends, default=0)
+    entries, begin = _entries(file)
+    size, expected = file.stat().st_size, begin + max(entry.data_offsets[1] for entry in entries)
     if size != expected:
         raise ValueError(f"{file} is damaged: it has {size:,} bytes of {expected:,}; get it again")
+
+
+def elements(file: Path) -> int:
+    """How many numbers a safetensors file holds."""
+    return sum(math.prod(entry.shape) for entry in _entries(file)[0])
 
 
 def digest(file: Path) -> str:
@@ -220,12 +229,31 @@ def _remember(known: Mapping[str, str]) -> None:
     cache.keep(_memory(), json.dumps(dict(known), indent=0).encode())
 
 
-def _header(content: bytes) -> dict[str, Any] | None:
+class _Tensor(BaseModel):
+    """What the header of a safetensors file says of a tensor."""
+
+    shape: list[NonNegativeInt]
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+_HEADERS = TypeAdapter(dict[str, _Tensor])
+
+
+def _entries(file: Path) -> tuple[list[_Tensor], int]:
+    """The tensors of a safetensors file, and at which byte they begin; ValueError where its header is none."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _HEADER + 1
+        content = stream.read(length) if length <= _HEADER else b""
     try:
         header = json.loads(content)
-    except ValueError:
-        return None
-    return header if isinstance(header, dict) else None
+        header.pop("__metadata__", None)
+        tensors = list(_HEADERS.validate_python(header).values())
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"{file} is damaged: it does not begin as a safetensors file does; get it again") from None
+    if not tensors:
+        raise ValueError(f"{file} is damaged: it holds no weights; get it again")
+    return tensors, 8 + length
 
 
 def _json(file: Path) -> Mapping[str, Any]:

@@ -68,6 +68,10 @@ class ClassLayout(Layout):
         told = "no label stands for no class" if null is None else f"label {null} stands for no class"
         return [f"{self.name} {Path(found.name).name}: {self.num_classes(**arguments)} classes; {told}"]
 
+    def factor(self, found: Checkpoint) -> int:
+        """Pixels of the image per latent pixel, each way; 1 where the network draws pixels."""
+        return super().factor(found) if self.has_vae else 1
+
     def config(self, found: Checkpoint) -> Mapping[str, Any]:
         """The denoiser's configuration."""
         return found.json(f"{self.denoiser}/config.json")

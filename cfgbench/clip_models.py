@@ -1,13 +1,15 @@
 """CLIP models by open_clip: where their weights are, and loading them. Nothing is downloaded.
 
 A model is a name of open_clip with a pretrained tag, whose weights are in the hub cache; a name with a local weight
-file; or a folder in open_clip's own layout (`open_clip_config.json` beside the weights), local or `owner/name` in the
-hub cache. Problems are ValueError, to which the caller adds the place.
+file, and with the tag that the file is of; or a folder in open_clip's own layout (`open_clip_config.json` beside the
+weights), local or `owner/name` in the hub cache. A tag says how a network was trained: by which activation, and with
+pictures of which mean. A file does not, so without a tag the network is as its name alone has it. Problems are
+ValueError, to which the caller adds the place.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,9 +40,11 @@ def weights(model: str = MODEL, pretrained: str | None = None, path: str | None 
     if path is None:
         repository = _repository(model, pretrained or TAG)
         return _in_folder(checkpoints.cached_snapshot(repository, None, "model"), repository)
-    if pretrained is not None:
-        raise ValueError(f"pretrained = {pretrained!r} and path = {path!r} both name weights; give one")
     file = Path(path).expanduser()
+    if pretrained is not None:
+        if not file.is_file():
+            raise ValueError(f"pretrained = {pretrained!r} says how a weight file was trained, and {path} is none")
+        _repository(model, pretrained)
     if file.is_dir():
         checkpoints.require(file / CONFIG, path, "model")
         return _in_folder(file, path)
@@ -75,6 +79,52 @@ def load(model: str = MODEL, pretrained: str | None = None, path: str | None = N
     return Clip(network, prepare, tokenize, tuple(settings["mean"]), tuple(settings["std"]), size)
 
 
+def parse(text: str) -> dict[str, str]:
+    """The arguments of a model written as one text: NAME, NAME/TAG, a weight file's folder or owner/name.
+
+    ValueError where it is none of them.
+    """
+    model, _, tag = text.partition("/")
+    if model in json.loads(TAGS.read_text()):
+        return {"model": model, "pretrained": tag} if tag else {"model": model}
+    if not Path(text).expanduser().is_dir() and text.count("/") != 1:
+        raise ValueError(f"{text!r} is no CLIP: write open_clip's NAME or NAME/TAG, a folder, or owner/name")
+    return {"path": text}
+
+
+def prepared(clip: Clip, pictures: Any) -> Any:
+    """Pictures (n, 3, height, width) in [0, 1] as the network reads them: differentiable, where `prepare` is not."""
+    from torch.nn import functional
+
+    height, width = pictures.shape[2:]
+    short = min(height, width)
+    sides = (clip.size * height // short, clip.size * width // short)
+    sized = functional.interpolate(pictures, sides, mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = (round((side - clip.size) / 2) for side in sides)
+    middle = sized[:, :, top : top + clip.size, left : left + clip.size]
+    mean, std = (pictures.new_tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))
+    return (middle - mean) / std
+
+
+@lru_cache(maxsize=100_000)
+def text_vector(model: str, pretrained: str | None, path: str | None, device: str, text: str) -> np.ndarray:
+    """The unit vector (d,) of a text, encoded alone in fp32, so that it is the same in every company."""
+    import torch
+
+    from cfgbench import precision
+
+    clip = load(model, pretrained, path, device)
+    with torch.no_grad(), precision.switches("fp32"):
+        tokens = clip.tokenize([text]).to(device)
+        vector: np.ndarray = clip.network.encode_text(tokens, normalize=True)[0].float().cpu().numpy()
+    return vector
+
+
+def tag_of(pretrained: str | None, path: str | None) -> str | None:
+    """The tag that weights are of, where that is known."""
+    return pretrained if path is not None else pretrained or TAG
+
+
 def truncated(clip: Clip, texts: list[str]) -> np.ndarray:
     """Which texts (n,) are longer than what the model reads of them."""
     encode, room = getattr(clip.tokenize, "encode", None), getattr(clip.tokenize, "context_length", None)
@@ -86,12 +136,13 @@ def truncated(clip: Clip, texts: list[str]) -> np.ndarray:
 
 
 def _as_trained(model: str, pretrained: str | None, path: str | None) -> Mapping[str, Any]:
-    """What a pretrained tag says of the activation and of pictures; nothing is known of a file."""
+    """What a pretrained tag says of the activation and of pictures; nothing is known of a file without one."""
     import open_clip
 
-    if path is not None:
+    named = tag_of(pretrained, path)
+    if named is None:
         return {}
-    tag = open_clip.get_pretrained_cfg(model, pretrained or TAG)
+    tag = open_clip.get_pretrained_cfg(model, named)
     settings = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation"}
     settings["resize_mode"] = "image_resize_mode"
     return {settings[key]: value for key, value in tag.items() if key in settings} | {

@@ -108,12 +108,12 @@ def title(cell: Cell) -> str:
     parts = [cell.model.label, cell.guidance.method]
     parts += [number(cell.scale)] if cell.scale is not None else []
     scale = METHODS[cell.guidance.method].scale
-    rest = {k: v for k, v in cell.guidance.parameters.items() if k != scale}
+    rest = {k: v for k, v in cell.guidance.parameters.items() if k != scale} | cell.model.scales
     parts += [f"{key}={number(value)}" for key, value in rest.items()]
     if cell.diffusion is not None:
         state = f"/{cell.diffusion.state_dtype}" if cell.diffusion.state_dtype else ""
-        parts += [f"{cell.diffusion.sampler}-{cell.diffusion.steps}", cell.dtype + state]
-    parts += [cell.dtype] if cell.one_pass else []
+        parts += [f"{cell.diffusion.sampler}-{cell.diffusion.steps}", cell.arithmetic + state]
+    parts += [cell.arithmetic] if cell.one_pass else []
     return " ".join(parts) + (f" seed {cell.seed}" if cell.seed else "")
 
 

@@ -25,6 +25,8 @@ class Parameter:
     required: bool = False  # of a model: there is no default
     location: bool = False  # of a model: says where its files are; not part of a cell's id, the files' digest is
     setting: bool = False  # of a model: changed without loading it again, and an axis of a sweep like any other
+    scale: bool = False  # of a model: says how strongly it is guided, so that curves run over it; costs nothing
+    uncond: bool = False  # of a model: changes the prediction without condition and nothing else
     samplers: Mapping[object, tuple[str, ...]] = field(default_factory=dict)  # the only ones that a choice suits
 
 
@@ -67,6 +69,15 @@ class Sampler:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How a network computes: the memory layout of its convolutions, and torch.compile's mode where it is compiled."""
+
+    channels_last: bool = False
+    mode: str | None = None
+    graphs: bool = False  # captured as CUDA graphs, which only a GPU can
+
+
+@dataclass(frozen=True)
 class Model:
     """A model family. What the planner must know before any weights load."""
 
@@ -86,8 +97,9 @@ class Model:
     prompted: bool = False  # draws what prompts say, not classes; `num_classes` is then without meaning
     notes: str | None = None  # target of a function of the parameters: sentences on what they stand for
     lacks: str | None = (
-        None  # target of a function of the parameters: networks and capabilities they leave out, and why
+        None  # target of a function of the parameters: networks, capabilities and scales they leave out, and why
     )
+    size: str | None = None  # target of a function of the parameters: height and width of a picture, in pixels
     digest: str | None = None
 
 
@@ -98,9 +110,10 @@ class Metric:
     target: str
     label: str
     lower_is_better: bool
-    needs: str = "features"  # features | log_probs | clip_scores
+    needs: str = "features"  # features (or those of an encoder by name, features_...) | log_probs | clip_scores
     classes: bool = False  # asks for the class of each sample, which prompts are not
     reference: bool = True  # compared with a reference set
+    moments: bool = False  # of which a mean and a covariance are enough
     headline: str = "value"  # value | bias_corrected
     interval: bool = True  # False where the jackknife does not cover: shown without an error bar
     limits: tuple[float, float] = (-inf, inf)  # of the score; close to an end there is no interval
@@ -112,11 +125,18 @@ class Metric:
 class Encoder:
     """Turns samples into what metrics read."""
 
-    target: str  # (samples, class numbers or prompts (n,), model parameters) -> cfgbench.encoders.Encoded
+    # (samples, class numbers or prompts (n,), model parameters, **own parameters) -> cfgbench.encoders.Encoded
+    target: str
     provides: tuple[str, ...]
-    files: str | None  # target of a function () -> {what it provides: weight file}
+    files: str | None  # target of a function of its parameters -> {what it provides: weight file}
     images: tuple[int, int | None, int | None] | None = None  # channels, height, width it reads; None is any
     digest: str | None = None
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    settings: str | None = None  # target of a function of its parameters -> those that scores depend on; else all
+    classes: bool = True  # its class numbers are those of the model
+    prompts: bool = False  # it scores agreement with prompts, not with classes
+    on_device: bool = False  # its target takes the device
+    dimension: int | None = None  # of its features, of the usual network where there are several
 
 
 @dataclass(frozen=True)

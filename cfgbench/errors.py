@@ -14,9 +14,13 @@ class InputError(Exception):
 def unknown(kind: str, value: object, place: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not in a table, with the nearest legal name."""
     names = sorted(allowed)
-    near = get_close_matches(str(value)[:100], names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {kind} {shown(value)} at {place}; {hint}allowed: {', '.join(names)}")
+    return InputError(f"unknown {kind} {shown(value)} at {place}; {hint(value, names)}allowed: {', '.join(names)}")
+
+
+def hint(value: object, names: Iterable[str]) -> str:
+    """The nearest of some names as a question, or nothing."""
+    near = get_close_matches(str(value)[:100], sorted(names), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

@@ -4,21 +4,21 @@ One file is one experiment. `sweeps` is a list of grids; each key of a grid is a
 `common` holds axes that all grids share. Lists of numbers may say `1, 1.1, ..., 2`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cfgbench import plugins
+from cfgbench import plugins, protocols, yaml_text
 from cfgbench.errors import InputError, shown, unknown
 from cfgbench.prompts import PromptSource
+from cfgbench.references.source import ReferenceSource
 from cfgbench.registry import METRICS
 
 OURS = {"source", "overrides"}  # fields of an Experiment that its file does not have
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"  # so that a name cannot leave the results folder
+MAX_BYTES = 10_000_000  # of a file
 Count = Annotated[int, Field(strict=True)]  # neither true nor "7"
 
 
@@ -55,17 +55,24 @@ class Experiment(BaseModel):
     name: str = Field(pattern=NAME)
     description: str = Field(default="", max_length=2000)
     num_samples: Count = Field(ge=1, le=10_000_000)
-    batch_size: Count = Field(default=100, ge=1, le=4096)
+    batch_size: Count | None = Field(default=None, ge=1, le=4096)
+    passes: Literal["sequential", "batched", "measured"] = "sequential"
     metrics: tuple[str, ...] = Field(default=tuple(METRICS), min_length=1)
-    reference: str | None = None
-    encoder: str | None = None
+    reference: str | ReferenceSource | None = None
+    encoder: tuple[str | dict[str, Any], ...] = ()
     prompts: PromptSource | None = None
     budget: Budget | None = None
+    protocol: str | None = None
     common: dict[str, Any] = {}
     sweeps: tuple[dict[str, Any], ...] = Field(min_length=1)
     profile: Profile | None = Profile()
     source: str = Field(default="", exclude=True)  # the file, for messages
     overrides: tuple[str, ...] = Field(default=(), exclude=True)  # as given, already applied
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _one_encoder(cls, encoder: object) -> object:
+        return [encoder] if isinstance(encoder, str | dict) else encoder
 
     @field_validator("prompts", mode="before")
     @classmethod
@@ -96,32 +103,20 @@ def parse(body: dict[str, Any], source: str) -> Experiment:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        body = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        if path.exists() and (not path.is_file() or path.stat().st_size > MAX_BYTES):
+            raise InputError(f"{path} is no experiment file: a YAML text of at most {MAX_BYTES // 1_000_000} MB")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"no experiment file {path}; `ls experiments/*.yaml` shows those that come along") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} as UTF-8 text: {error}") from None
-    except _YAML_ERRORS as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        body = yaml_text.parse(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(body, dict) or not all(isinstance(key, str) for key in body):
         raise InputError(f"{path} holds {type(body).__name__}; an experiment is a mapping such as `name: my-sweep`")
     return body
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader for which a key given twice is an error, not a silent overwrite."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if isinstance(node, yaml.MappingNode):
-            names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-            twice = [name for name, count in names.items() if count > 1]
-            if twice:
-                raise yaml.YAMLError(f"key {shown(twice[0])} is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-# PyYAML lets the errors of what it builds values with through: no such day, no such number, too deep
-_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 def _override(body: dict[str, Any], text: str) -> None:
@@ -130,8 +125,8 @@ def _override(body: dict[str, Any], text: str) -> None:
     if not sign:
         raise InputError(f"override {shown(text)} is not key=value, for example num_samples=200 or steps=10")
     try:
-        value = yaml.load(value_text, _Loader)
-    except _YAML_ERRORS:
+        value = yaml_text.parse(value_text)
+    except ValueError:
         raise InputError(f"the value of override {shown(text)} is not valid YAML") from None
     *parents, key = path.split(".")
     if not parents and key not in Experiment.model_fields:
@@ -169,6 +164,7 @@ def _sentence(error: ValidationError, source: str) -> InputError:
     if problem["type"] == "extra_forbidden":
         parent, _, name = place.rpartition(".")
         inner: dict[str, type[BaseModel]] = {"profile": Profile, "prompts": PromptSource, "budget": Budget}
+        inner["reference.ReferenceSource"] = ReferenceSource
         return unknown("field", name, source, set(inner.get(parent, Experiment).model_fields) - OURS)
     if problem["type"] == "missing":
         return InputError(f"{source} lacks the field {place!r}")
@@ -184,12 +180,17 @@ def _check_names(experiment: Experiment) -> None:
         plugins.check("metric", metric, f"metrics[{index}] in {experiment.source}")
         if metric in experiment.metrics[:index]:
             raise InputError(f"metrics[{index}] = {shown(metric)} in {experiment.source} is listed twice")
+    if experiment.protocol is not None:
+        protocols.find(experiment.protocol, f"protocol in {experiment.source}")
     if experiment.budget is not None:
         _check_budget(experiment.budget, experiment)
-    if experiment.reference is not None:
+    if isinstance(experiment.reference, str) and ":" in experiment.reference:
         plugins.check("reference", experiment.reference, f"reference in {experiment.source}")
-    if experiment.encoder is not None:
-        plugins.check("encoder", experiment.encoder, f"encoder in {experiment.source}")
+    for index, encoder in enumerate(experiment.encoder):
+        name = encoder if isinstance(encoder, str) else encoder.get("name")
+        if isinstance(name, str):  # what else may be wrong with it is for the planner
+            place = f"encoder[{index}]" if len(experiment.encoder) > 1 else "encoder"
+            plugins.check("encoder", name, f"{place} in {experiment.source}")
 
 
 def _check_budget(budget: Budget, experiment: Experiment) -> None:

@@ -47,6 +47,22 @@ def classifier_uncond(step: Step, classifier_scale: float, form: str = "eps") ->
     return _FORMS[form](step, step.predict("uncond"), classifier_scale * step.classifier_score())
 
 
+def clip(step: Step, clip_scale: float) -> Tensor:
+    """Guidance by a CLIP: one pass, and the gradient of CLIP's logit on the predicted clean picture.
+
+    The gradient is by x_t with the prediction held constant: it passes through decoder and CLIP, not through the
+    denoiser. GLIDE (Nichol et al. 2021, sec. 2.4), whose CLIP was trained on noisy pictures, took it at x_t itself.
+    """
+    prediction = step.predict("cond")
+    return step.add_score(prediction, clip_scale * step.guide_score(prediction))
+
+
+def universal(step: Step, clip_scale: float) -> Tensor:
+    """The same with the gradient through the denoiser as well, which counts as one more pass (Bansal et al. 2023)."""
+    prediction, score = step.predict_with_guide_score("cond")
+    return step.add_score(prediction, clip_scale * score)
+
+
 def _with_options(guided: Tensor, cond: Tensor, rescale: float, guided_channels: int | None) -> Tensor:
     """The guided prediction in its first channels only, where these are given, and rescaled where that is asked for."""
     if guided_channels is not None:

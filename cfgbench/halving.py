@@ -11,7 +11,10 @@ import torch
 
 T = TypeVar("T")
 
-_WORDS = ("out of memory", "not enough memory", "can't allocate memory")  # of RuntimeErrors, by device and version
+_WORDS = (  # of RuntimeErrors, by device and version; the last two are oneDNN's
+    *("out of memory", "not enough memory", "can't allocate memory"),
+    *("could not create a primitive", "could not create a memory"),
+)
 
 
 def in_batches(

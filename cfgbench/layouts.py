@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cfgbench import checkpoints
+from cfgbench import checkpoints, clip_models, shapes
 from cfgbench.cell import digest
 from cfgbench.checkpoints import Checkpoint
 
@@ -33,23 +33,25 @@ class Layout:
 
     def open(self, path: str, revision: str | None = None, variant: str | None = None, **_: object) -> Checkpoint:
         """The checkpoint, known to be of this family."""
-        found = checkpoints.locate(path, revision, variant)
+        found = shapes.find(path) if shapes.is_random(path) else checkpoints.locate(path, revision, variant)
         pipeline = str(found.index().get("_class_name"))
         if pipeline not in self.pipelines:
             other = next((layout.name for layout in LAYOUTS if pipeline in layout.pipelines), _CLASSES.get(pipeline))
-            hint = f"write `model: {{name: {other}, path: ...}}`" if other else "no adapter is made for that class"
+            hint = f"write `model: {{name: {other or 'pipeline'}, path: ...}}`" + ("" if other else ", which runs any")
             raise ValueError(f"{path} holds a {pipeline}, not a {self.pipelines[0]}; {hint}")
         return found
 
     def files(self, **arguments: Any) -> dict[str, Path]:
-        """Every file that the samples depend on; all belong to the main network."""
+        """Every file that the samples depend on: of the main network, and of a CLIP that may guide it."""
         found = self.open(**arguments)
         files = {"model_index.json": found.require("model_index.json")}
         files["scheduler"] = found.require("scheduler/scheduler_config.json")
         for part in (self.denoiser, self.autoencoder):
             files |= found.network_files(part)
         files |= self.text_files(found)
-        return {f"main/{name}": file for name, file in files.items()}
+        guide = arguments.get("guide")
+        guides = {} if guide is None else {"guide": clip_models.weights(**clip_models.parse(guide))}
+        return {f"main/{name}": file for name, file in files.items()} | guides
 
     def text_files(self, found: Checkpoint) -> dict[str, Path]:
         """Those files that text encodings depend on; a part that the checkpoint leaves out has none."""
@@ -71,15 +73,24 @@ class Layout:
         alphas = alphas_cumprod(scheduler_config(found))
         return np.asarray(np.sqrt(1 / alphas - 1))
 
+    def lacks(self, **arguments: Any) -> dict[str, str]:
+        """The scales of the family that a checkpoint's network is not told, and why."""
+        found = self.open(**arguments)
+        told = found.json(f"{self.denoiser}/config.json").get("guidance_embeds")
+        return {} if told else {"embedded_guidance": f"{found.name} has no such input"}
+
     def notes(self, **arguments: Any) -> list[str]:
         """What settings that were left out stand for; ValueError for those that the checkpoint has no use for."""
         found = self.open(**arguments)
         height, width = self.size(found, **arguments)
-        if "embedded_guidance" in arguments and not found.json(f"{self.denoiser}/config.json").get("guidance_embeds"):
-            raise ValueError(f"embedded_guidance is given, and {found.name} has no such input; leave it out")
+        if "embedded_guidance" in arguments and (lacking := self.lacks(**arguments)):
+            raise ValueError(f"embedded_guidance is given, and {lacking['embedded_guidance']}; leave it out")
         given, nothing = arguments.get("negative_prompt"), self.unconditional(found, arguments.get("unconditional"))
+        if given is not None and arguments.get("unconditional") is not None:
+            raise ValueError(f"negative_prompt replaces `unconditional: {nothing}`, which would say nothing; give one")
         told = "the negative prompt" if given is not None else {"empty": "an empty prompt", "zeros": "zeros"}[nothing]
-        return [f"{self.name} {Path(found.name).name}: {height} x {width} pixels; unconditional is {told}"]
+        notes = [f"{self.name} {Path(found.name).name}: {height} x {width} pixels; unconditional is {told}"]
+        return [*notes, *([f"{found.name}: weights are random, which is for speed alone"] if _is_shape(found) else [])]
 
     def size(
         self, found: Checkpoint, height: int | None = None, width: int | None = None, **_: object
@@ -96,10 +107,23 @@ class Layout:
                 raise ValueError(f"{name} = {side} is no multiple of {unit} pixels")
         return height or sides[0] * self.factor(found), width or sides[1] * self.factor(found)
 
+    def pixels(self, **arguments: Any) -> tuple[int, int]:
+        """Height and width of an image; of a repository that is not here, as its published configuration has them."""
+        try:
+            found = self.open(**arguments)
+        except ValueError:
+            known = shapes.of_repository(arguments["path"])
+            if known is None:
+                raise
+            found = known
+        return self.size(found, **arguments)
+
     def factor(self, found: Checkpoint) -> int:
         """Pixels of the image per latent pixel, each way."""
         config = found.json(f"{self.autoencoder}/config.json")
-        widths = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        widths = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+        if not isinstance(widths, list):
+            raise ValueError(f"{found.folder}/{self.autoencoder}/config.json lacks block_out_channels; get it again")
         return int(2 ** (len(widths) - 1))
 
     def patch(self, found: Checkpoint) -> int:
@@ -187,6 +211,10 @@ def schedule_settings(config: Mapping[str, Any]) -> dict[str, object]:
         "rescale_betas_zero_snr": config.get("rescale_betas_zero_snr", False),
     }
     return settings
+
+
+def _is_shape(found: Checkpoint) -> bool:
+    return isinstance(found, shapes.Shape)
 
 
 def _is_there(found: Checkpoint, part: str) -> bool:

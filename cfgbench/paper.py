@@ -1,12 +1,11 @@
 """`cfgbench figures`: chosen figures and LaTeX tables of a results folder, at the width of a paper's column."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
 from cfgbench.errors import unknown
-from cfgbench.figures import FIGURES, ON_REQUEST, Draw, draw_all, style
-from cfgbench.report import comparisons
+from cfgbench.figures import FIGURES, ON_REQUEST, Draw, caption, draw_all, style
+from cfgbench.report import comparisons, own_tables
 from cfgbench.tables import text
 from cfgbench.tables.results import Results, load
 
@@ -41,9 +40,7 @@ def render(
 
 def tables(results: Results) -> dict[str, str]:
     """The LaTeX tables, best in bold and ties underlined."""
-    made = {"best": text.best_table(results), "results": text.results_table(results)}
-    made |= {"speed": text.speed_table(results)} if results.speeds else {}
-    made |= {name: table for name, (table, _) in comparisons(results).items()}
+    made = own_tables(results) | {name: table for name, (table, _) in comparisons(results).items()}
     return {f"{name}.tex": text.to_latex(table) for name, table in made.items()}
 
 
@@ -57,9 +54,3 @@ def include(figures: Sequence[Path], width: str) -> str:
         if path.suffix == ".pdf"
     ]
     return "\n".join([*parts, ""])
-
-
-def caption(draw: Draw) -> str:
-    """What a figure shows: the first sentences of its function."""
-    shown, _, _ = " ".join((inspect.getdoc(draw) or "").split()).partition("None where")
-    return shown.strip().rstrip(";")

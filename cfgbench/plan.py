@@ -13,21 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from cfgbench import axes, noise, prompts, suitability
-from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, digest
-from cfgbench.entries import Parameter
+from cfgbench import axes, encoder_refs, model_refs, noise, prompts, protocols, suitability
+from cfgbench.cell import Cell, Diffusion, Guidance, canonical_json, digest
+from cfgbench.encoder_refs import EncoderRef
+from cfgbench.entries import Model, Parameter
 from cfgbench.errors import InputError, unknown
 from cfgbench.experiment import Budget, Experiment
 from cfgbench.prompts import Prompts, PromptSet
-from cfgbench.registry import ENCODERS, METHODS, MODELS, SAMPLERS, resolve
+from cfgbench.references import sets
+from cfgbench.references.sets import Asked, ReferenceSetRef
+from cfgbench.registry import METHODS, METRICS, MODELS, SAMPLERS, resolve
 from cfgbench.score_requests import ScoreRequest, requests
-from cfgbench.weight_files import file_digest, weight_files
 
 NUM_GROUPS = 20  # statistical groups of the delete-group jackknife
-BLOCK = 100  # samples in a storage block, rounded to whole rounds of labels
+BLOCK = 100  # samples in a storage block and in a batch, unless the experiment has larger batches
 PROMPT_BLOCK = NUM_GROUPS  # of images, which are expensive
 ENCODINGS = "encodings"  # of prompts, in a results folder
 MAX_CELLS = 100_000
+FEW = 5  # samples for each dimension of features, below which a distance of moments tells little
 SAMPLING = {"sampler", "steps", "eta", "state_dtype"}  # axes that a generator of one pass has no use for
 
 
@@ -38,17 +41,28 @@ class Task:
     cell: Cell
     num_samples: int
     num_classes: int  # samples in a row that share a statistical group: a round of labels
+    block_size: int  # samples per storage block: a whole number of label rounds
     batch_size: int
-    encoder: str | None
-    reference: str | None
+    encoders: tuple[EncoderRef, ...]
+    reference: ReferenceSetRef | None
     scores: tuple[ScoreRequest, ...]
     prompts: PromptSet | None = None
     looks: tuple[int, ...] = ()  # of an adaptive sweep: the sample counts at which scales are compared
+    passes: str = "sequential"  # the predictions of a guided step: sequential | batched | measured
+
+    def asks(self, score: ScoreRequest, device: str) -> Asked | None:
+        """What one of its scores asks of the reference set, if it is against one."""
+        metric = METRICS[score.metric]
+        encoder = encoder_refs.provider(self.encoders, metric.needs)
+        if score.half is None or self.reference is None or encoder is None:
+            return None
+        parameters = self.cell.model.parameters if MODELS[self.cell.model.name].files is None else {}
+        return sets.ask(self.reference, score.half, metric, encoder, canonical_json(parameters), device)
 
     @property
-    def block_size(self) -> int:
-        """Samples per storage block: about 100, a whole number of label rounds; 20 images of prompts."""
-        return PROMPT_BLOCK if self.prompts else max(1, BLOCK // self.num_classes) * self.num_classes
+    def is_compared(self) -> bool:
+        """Whether a score is against the reference."""
+        return any(score.half is not None for score in self.scores)
 
     @property
     def starts(self) -> range:
@@ -58,11 +72,8 @@ class Task:
     @property
     def origin(self) -> str:
         """Names what a block's content depends on beside its cell and its first sample."""
-        entry = ENCODERS[self.encoder] if self.encoder else None
-        files = entry.files if entry else None
-        weights = {name: file_digest(file) for name, file in resolve(files)().items()} if files else {}
-        weights |= {"source": entry.digest} if entry and entry.digest is not None else {}
-        return digest([self.block_size, self.batch_size, self.encoder, weights])
+        drawn = [self.block_size, self.batch_size, [encoder.digest for encoder in self.encoders]]
+        return digest(drawn if self.passes == "sequential" else [*drawn, self.passes])
 
     def labels(self, indices: Sequence[int]) -> np.ndarray:
         """Number of the class or prompt of samples (n,)."""
@@ -81,7 +92,8 @@ class Task:
         """Names what a finished record must contain to need no further work."""
         scores = [[score.column, score.identity] for score in self.scores]
         asked = [self.cell.id, self.num_samples, self.block_size, self.batch_size, scores]
-        return digest([*asked, self.looks] if self.looks else asked)
+        more = [self.looks] if self.looks else []
+        return digest([*asked, *more] if self.passes == "sequential" else [*asked, *more, self.passes])
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,11 @@ def plan(experiment: Experiment) -> Plan:
     _check_columns(tasks, experiment.source)
     if experiment.prompts is not None:
         notes.append(_prompt_note(tasks, experiment))
+    for task in tasks:
+        notes.extend(task.reference.notes if task.reference is not None and task.is_compared else ())
+    notes.extend(note for task in tasks for note in _few_note(task))
+    if experiment.protocol is not None:
+        notes.append(_protocol_note(tasks, experiment.protocol, experiment.source))
     return Plan(experiment, tasks, tuple(dict.fromkeys(notes)))
 
 
@@ -203,9 +220,11 @@ def _method_grid(method: str, merged: Mapping[str, Any], where: dict[str, str], 
 
 
 def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list[str]) -> Cell:
-    name, parameters = _model_parameters(point, where)
+    name, parameters = model_refs.parameters(point, where)
     dtype, seed = point.pop("dtype", "fp32"), point.pop("seed", 0)
+    execution = point.pop("execution", "eager")
     suitability.check_dtype(dtype, name, where.get("dtype", where["model"]))
+    suitability.check_execution(execution, method, name, dtype, where.get("execution", where["model"]))
     suitability.check_needs(method, name, parameters, where.get("method", where["model"]))
     levels = MODELS[name].noise_levels
     diffusion = None if levels is None else _diffusion(point, dtype, where)
@@ -213,12 +232,13 @@ def _cell(method: str, point: dict[str, Any], where: dict[str, str], notes: list
         suitability.check_variance(diffusion, name, parameters, where["sampler"])
         suitability.check_sampler(method, point, diffusion, where)
     if levels is not None and diffusion is not None and point.get("interval") is not None:
-        sigmas = _of_model(levels, parameters, where["model"])
+        sigmas = model_refs.says(levels, parameters, where["model"])
         point["interval"] = _interval(point["interval"], sigmas, name, diffusion.steps, where["interval"], notes)
     guidance = canonical(method, point)
-    model = _model(name, parameters, guidance.method, where["model"])
-    notes.extend(_of_model(MODELS[name].notes, parameters, where["model"]) or ())
-    return Cell(model=model, guidance=guidance, diffusion=diffusion, one_pass=diffusion is None, dtype=dtype, seed=seed)
+    model = model_refs.reference(name, parameters, guidance.method, where["model"])
+    notes.extend(model_refs.says(MODELS[name].notes, parameters, where["model"]) or ())
+    how = {"dtype": dtype, "execution": execution, "seed": seed}
+    return Cell(model=model, guidance=guidance, diffusion=diffusion, one_pass=diffusion is None, **how)
 
 
 def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
@@ -241,49 +261,6 @@ def canonical(method: str, parameters: Mapping[str, Any]) -> Guidance:
 def _strength(scale: float | None) -> float:
     """A scale as the ends of a method name it: a threshold that is not there is infinite."""
     return math.inf if scale is None else float(scale)
-
-
-def _model_parameters(point: dict[str, Any], where: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """A model's name and its checked parameters, without those at their defaults; settings are taken off the point."""
-    body = point.pop("model")
-    schema = MODELS[body["name"]].parameters
-    given = {key: value for key, value in body.items() if key != "name"}
-    for key in [key for key in point if key in schema and schema[key].setting]:
-        if key in given:
-            raise InputError(f"{where[key]} is given twice, as an axis and as a parameter of {where['model']}")
-        given[key] = point.pop(key)
-    return body["name"], axes.parameters(given, schema, where["model"])
-
-
-def _of_model(target: str | None, parameters: Mapping[str, Any], place: str) -> Any:
-    """What a function of a model's parameters says; InputError where its files are not as they should be."""
-    try:
-        return resolve(target)(**parameters) if target else None
-    except ValueError as error:
-        raise InputError(f"{place}: {error}") from None
-
-
-def _model(name: str, parameters: dict[str, Any], method: str, place: str) -> ModelRef:
-    """The model with the digest of the weights that this method consults."""
-    try:
-        files = weight_files(name, parameters, method)
-    except ValueError as error:
-        raise InputError(f"{place}: {error}") from None
-    weights = _files_digest(files) if files else None
-    schema, source = MODELS[name].parameters, MODELS[name].digest
-    location = {key: value for key, value in parameters.items() if schema[key].location}
-    rest = {key: value for key, value in parameters.items() if key not in location}
-    content = digest([source, weights]) if source else weights
-    return ModelRef(name=name, parameters=rest, digest=content, location=location)
-
-
-def current_digest(cell: Cell, place: str) -> str | None:
-    """The digest that a cell's model would have today; InputError where weights are missing."""
-    return _model(cell.model.name, cell.model.arguments, cell.guidance.method, place).digest
-
-
-def _files_digest(files: Mapping[str, Path]) -> str:
-    return digest({name: file_digest(file) for name, file in files.items()})
 
 
 def _diffusion(point: dict[str, Any], dtype: str, where: dict[str, str]) -> Diffusion:
@@ -313,17 +290,43 @@ def _task(experiment: Experiment, cell: Cell) -> Task:
     entry = MODELS[cell.model.name]
     classes = entry.num_classes
     count = classes if isinstance(classes, int) else int(resolve(classes)(**cell.model.arguments))
-    encoder, reference = experiment.encoder or entry.encoder, experiment.reference or entry.reference
-    scores = tuple(requests(experiment, cell, encoder, reference))
+    encoders, reference = _encoders(experiment, entry), _reference(experiment, entry)
+    if encoders:
+        suitability.check_trained(cell.model, f"encoder in {experiment.source}")
+    scores = tuple(requests(experiment, cell, encoders, reference))
     prompt_set = prompts.load(experiment.prompts, experiment.source) if experiment.prompts and entry.prompted else None
     count = count if prompt_set is None else _unit(len(prompt_set), experiment.num_samples)
-    task = Task(cell, experiment.num_samples, count, experiment.batch_size, encoder, reference, scores, prompt_set)
-    if experiment.num_samples % task.block_size:
+    least = PROMPT_BLOCK if prompt_set else max(1, BLOCK // count) * count
+    batch, number = experiment.batch_size or (PROMPT_BLOCK if prompt_set else BLOCK), experiment.num_samples
+    if number % least:
         raise InputError(
-            f"num_samples = {experiment.num_samples} in {experiment.source}; samples of {cell.model.name} come in "
-            f"blocks of {task.block_size}: use a multiple, and one of {NUM_GROUPS * count} for error bars"
+            f"num_samples = {number} in {experiment.source}; samples of {cell.model.name} come in blocks of {least}: "
+            f"use a multiple, and one of {NUM_GROUPS * count} for error bars"
         )
+    block = _block_size(least, batch, number)
+    several = cell.diffusion is not None and METHODS[cell.guidance.method].passes > 1
+    passes = experiment.passes if several else "sequential"
+    task = Task(cell, number, count, block, batch, encoders, reference, scores, prompt_set, passes=passes)
     return task if experiment.budget is None else replace(task, looks=_looks(experiment, experiment.budget, task))
+
+
+def _block_size(least: int, batch: int, number: int) -> int:
+    """The smallest block, or the largest that a batch fills: so many of the smallest, and a share of the samples."""
+    fitting = (size for size in range(least, batch + 1, least) if number % size == 0)
+    return max(fitting, default=least)
+
+
+def _encoders(experiment: Experiment, entry: Model) -> tuple[EncoderRef, ...]:
+    """The encoders that an experiment names, or else its model's own; InputError where two provide the same."""
+    several = len(experiment.encoder) > 1
+    places = [f"encoder{f'[{i}]' if several else ''} in {experiment.source}" for i in range(len(experiment.encoder))]
+    found = encoder_refs.together(experiment.encoder, places)
+    return found or ((EncoderRef(entry.encoder),) if entry.encoder else ())
+
+
+def _reference(experiment: Experiment, entry: Model) -> ReferenceSetRef | None:
+    given, file = experiment.reference or entry.reference, Path(experiment.source)
+    return None if given is None else sets.find(given, file.parent, f"reference in {file}")
 
 
 def _looks(experiment: Experiment, budget: Budget, task: Task) -> tuple[int, ...]:
@@ -334,8 +337,27 @@ def _looks(experiment: Experiment, budget: Budget, task: Task) -> tuple[int, ...
             f"num_samples = {task.num_samples} in {experiment.source}; an adaptive sweep of {task.cell.model.name} "
             f"needs a multiple of {unit}"
         )
-    shares = task.num_samples // unit
-    return tuple(sorted({(shares >> k) * unit for k in range(budget.looks) if shares >> k}))
+    shares, least = task.num_samples // unit, _least(task, budget.metric)
+    if task.num_samples < least:
+        raise InputError(
+            f"num_samples = {task.num_samples} in {experiment.source}; an adaptive sweep by {budget.metric} needs at "
+            f"least {least}, {FEW} for each dimension of the features: with fewer its bias differs from scale to scale"
+        )
+    sizes = {(shares >> k) * unit for k in range(budget.looks) if shares >> k}
+    return tuple(sorted(size for size in sizes if size >= least))
+
+
+def _least(task: Task, metric: str) -> int:
+    """The samples from which a score of moments is worth comparing; 0 for other scores, and of unknown dimensions."""
+    encoder = encoder_refs.provider(task.encoders, METRICS[metric].needs) if METRICS[metric].moments else None
+    return FEW * ((encoder.entry.dimension if encoder else None) or 0)
+
+
+def _few_note(task: Task) -> Iterator[str]:
+    """Which scores have too few samples to mean much."""
+    for score in task.scores:
+        if task.num_samples < (least := _least(task, score.metric)):
+            yield f"{score.column} of {task.num_samples} samples tells little: it wants {least} or more, see the guide"
 
 
 def _unit(num_prompts: int, num_samples: int) -> int:
@@ -344,6 +366,14 @@ def _unit(num_prompts: int, num_samples: int) -> int:
     Few prompts are treated as classes are: every group has each equally, and errors are of these prompts only.
     """
     return 1 if num_samples <= num_prompts or num_prompts % NUM_GROUPS == 0 else num_prompts
+
+
+def _protocol_note(tasks: Sequence[Task], name: str, source: str) -> str:
+    """How many of the scores will be comparable with published ones, and why others will not."""
+    protocol = protocols.find(name, f"protocol in {source}")
+    asked = ((task, {score.column: score.identity for score in task.scores}) for task in tasks)
+    checks = [one for task, said in asked for one in protocols.check(protocol, task.cell, task.num_samples, said)]
+    return protocols.note(name, checks)
 
 
 def _prompt_note(tasks: Sequence[Task], experiment: Experiment) -> str:

@@ -5,7 +5,6 @@ trajectory of one batch, from drawn noise to decoded samples, after one untimed 
 the device synchronised. Stopwatches inside the trajectory stand around the networks.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +22,7 @@ from cfgbench.experiment import Profile
 from cfgbench.memory import LiveTensors, Peak, peak
 from cfgbench.prompts import Prompts
 from cfgbench.records import SpeedRecord, Timing
-from cfgbench.registry import METHODS
+from cfgbench.registry import EXECUTIONS, METHODS
 from cfgbench.runner import speed_id
 from cfgbench.store import Store
 
@@ -89,8 +88,8 @@ def measure(classes: Sequence[Subject], profile: Profile, folder: Path, device: 
 
 
 def activation_bytes(item: Subject, mode: Mode, device: str) -> int | None:
-    """Peak bytes of live tensors, in a pass of its own; None on a GPU, whose allocator tells."""
-    if device.startswith("cuda"):
+    """Peak bytes of live tensors, in a pass of its own; None on a GPU, whose allocator tells, and of compiled code."""
+    if device.startswith("cuda") or EXECUTIONS[item.cell.execution].mode is not None:
         return None
     cell, indices = item.cell, range(mode[1])
     batch = item.batch(mode[1], device, mode[2])
@@ -100,8 +99,12 @@ def activation_bytes(item: Subject, mode: Mode, device: str) -> int | None:
 
 
 def counted(item: Subject, device: str) -> tuple[sampling.Counts, int]:
-    """Passes and floating-point operations of one sample, multiply and add counted apart."""
-    cell, batch = item.cell, item.batch(1, device)
+    """Passes and floating-point operations of one sample, multiply and add counted apart.
+
+    Counted without a compiler, which hides them and does not change them.
+    """
+    cell = item.cell.model_copy(update={"execution": "eager"})
+    batch = item._replace(cell=cell).batch(1, device)
     with FlopCounterMode(display=False) as counter:
         _, counts = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, range(1))
     return counts, int(counter.get_total_flops())
@@ -115,7 +118,7 @@ def network_bytes(network: nn.Module) -> int:
 def _record(item: Subject, profile: Profile, device: str, threads: int, timings: list[Timing]) -> SpeedRecord:
     cell = item.cell
     counts, flops = counted(item, device)
-    model = worker.load_model(cell.model, cell.dtype, device)
+    model = item.batch(1, device).model
     return SpeedRecord(
         id=speed_id(cell.cost_class, profile, device),
         cost_class=cell.cost_class,
@@ -167,21 +170,15 @@ def _timed(item: Subject, mode: Mode, device: str) -> _Pass:
     batch = replace(batch, watch=watch)
     with precision.switches(cell.dtype), torch.no_grad(), peak(device) as memory:
         trajectory = sampling.start(batch, cell.seed, indices)
-        begin = _now(device)
+        begin = utilisation.clock(device)
         joules = utilisation.joules_since(utilisation.energy_counter(device))
         sampling.advance(trajectory, batch, guidance.bind(cell.guidance), len(trajectory))
-        middle = _now(device)
+        middle = utilisation.clock(device)
         batch.model.decode(trajectory.x)
-        end = _now(device)
+        end = utilisation.clock(device)
         spent = joules()
     inside = watch.seconds
     return _Pass(middle - begin, inside["denoiser"], inside["classifier"], end - middle, memory(), spent)
-
-
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 class _Stopwatches:
@@ -193,6 +190,6 @@ class _Stopwatches:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        begin = _now(self._device)
+        begin = utilisation.clock(self._device)
         yield
-        self.seconds[name] += _now(self._device) - begin
+        self.seconds[name] += utilisation.clock(self._device) - begin

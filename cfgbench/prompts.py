@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cfgbench import checkpoints
+from cfgbench import checkpoints, data_sources
 from cfgbench.errors import InputError, shown
 
 Limit = Annotated[int, Field(strict=True, ge=1)]
@@ -26,7 +26,7 @@ class PromptSource(BaseModel):
     """Where prompts come from, as an experiment file says it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    file: str = Field(min_length=1)  # beside the experiment file, or in the hub dataset
+    file: str = Field(min_length=1)  # beside the experiment file or in the working folder, or in the hub dataset
     column: str | None = None
     dataset: str | None = None  # owner/name on the hub
     revision: str | None = None
@@ -82,12 +82,22 @@ def load(source: PromptSource, experiment: str) -> PromptSet:
 
 def _located(source: PromptSource, folder: Path, place: str) -> Path:
     if source.dataset is None:
-        return folder / Path(source.file).expanduser()
+        return _local(source.file, folder, place)
     try:
         snapshot = checkpoints.cached_snapshot(source.dataset, source.revision, "dataset")
         return checkpoints.require(snapshot / source.file, source.dataset, "dataset")
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
+
+
+def _local(file: str, folder: Path, place: str) -> Path:
+    """A file beside the experiment file, or else in the working folder."""
+    candidates = [home / Path(file).expanduser() for home in dict.fromkeys([folder, Path()])]
+    found = next((path for path in candidates if path.exists()), None)
+    if found is None:
+        looked = " nor ".join(dict.fromkeys(str(path.absolute()) for path in candidates))
+        raise InputError(f"{place}: there is no {looked}{data_sources.hint(file)}")
+    return found
 
 
 def _name(source: PromptSource) -> str:
@@ -116,11 +126,24 @@ def _table(delimiter: str) -> "Reader":
         text = path.read_text(encoding="utf-8-sig")
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
-            return _column(list(rows), column, path, place)
+            found = list(rows)
         except csv.Error as error:
-            raise InputError(f"{place}: {path} is no valid table: {error}") from None
+            if delimiter != "\t" or '""' in text:
+                raise InputError(
+                    f"{place}: line {rows.reader.line_num} of {path} is no row of a table: {error}"
+                ) from None
+            found = _unquoted(text)
+        return _column(found, column, path, place)
 
     return read
+
+
+def _unquoted(text: str) -> list[dict[str, str]]:
+    """Rows of a TSV file in which a quotation mark is a character like others, as in `"X" marks the spot`.
+
+    One that quotes as CSV files do has two for each inside a field.
+    """
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def _json_lines(path: Path, column: str | None, place: str) -> list[str]:

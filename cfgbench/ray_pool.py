@@ -23,8 +23,8 @@ from typing import Any
 from cfgbench import machine, plugins
 from cfgbench.errors import InputError, shown, unwritable
 from cfgbench.pool import (
+    ENVIRONMENT,
     MAX_LOSSES,
-    ONE_THREAD,
     READY,
     Attempt,
     Done,
@@ -147,7 +147,7 @@ class RayPool:
 
     def _recruit(self) -> None:
         gpus = 1 if self.device == "cuda" else 0
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "runtime_env": {"env_vars": ONE_THREAD}}
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "runtime_env": {"env_vars": ENVIRONMENT}}
         hand = self._ray.remote(Hand).options(**options)
         while len(self._jobs) + len(self._free) + len(self._starting) < self.workers:
             actor = hand.remote()

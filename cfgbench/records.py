@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_serializer, field_validator
 
 from cfgbench.cell import Cell
 from cfgbench.entries import Method, Metric
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)  # unknown fields of a newer version are ignored
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)  # unknown fields of a newer version are ignored
 
 
 class Rung(_Record):
@@ -26,6 +26,13 @@ class Rung(_Record):
 
     value: float
     replicates: tuple[float, ...] = ()
+
+    @field_validator("replicates")
+    @classmethod
+    def _none_or_several(cls, replicates: tuple[float, ...]) -> tuple[float, ...]:
+        if len(replicates) == 1:
+            raise ValueError("one replicate gives no error bar")
+        return replicates
 
 
 class Score(Rung):
@@ -78,10 +85,11 @@ class CellRecord(_Record):
     cell: Cell
     status: Literal["done", "failed"]
     request: str  # digest of what was asked: samples, blocks, score identities
-    num_samples: int = 0
-    num_classes: int
-    block_size: int
-    batch_size: int
+    num_samples: NonNegativeInt = 0
+    num_classes: PositiveInt
+    block_size: PositiveInt
+    batch_size: PositiveInt
+    batched: bool = False  # the predictions of a guided step were made by one network call
     nfe: float | None = None  # network evaluations per sample, counted
     classifier_passes: float | None = None
     scores: tuple[Score, ...] = ()
@@ -143,15 +151,17 @@ class ContestRecord(_Record):
     """What an adaptive sweep came to on one curve."""
 
     curve: dict[str, str]  # what its cells share
-    best: str  # id of the leading cell
+    best: str  # id of the leading cell; empty where too few could be judged
     settled: bool  # the leader is within delta of the best; otherwise samples ran out
     num_samples: int  # of each cell that was left, at the last look
     left: tuple[str, ...]  # ids of the cells that were not shown worse, the leader among them
+    unjudged: tuple[str, ...] = ()  # ids of the cells without a score to judge them by
 
 
 class PlanRecord(_Record):
     """What an experiment asked for, so that a results folder can be read on its own."""
 
+    model_config = ConfigDict(allow_inf_nan=True)  # a plug-in's metric may have no limits
     schema_version: int = SCHEMA
     kind: Literal["plan"] = "plan"
     id: str = "plan"
@@ -163,6 +173,7 @@ class PlanRecord(_Record):
     contests: tuple[ContestRecord, ...] = ()
     source: str  # the experiment file: its path where that is relative, else its name
     overrides: tuple[str, ...] = ()
+    protocol: str | None = None  # of the literature, that scores are checked against
     cells: tuple[Cell, ...]  # in plan order
     speeds: tuple[str, ...] = ()  # ids of the speed records that belong to it
     notes: tuple[str, ...] = ()

@@ -4,18 +4,22 @@ To add a guidance method, a sampler, a model, a metric, an encoder or a referenc
 here (a method's in `cfgbench/methods/table.py`). A name with a colon is a plug-in's: see `cfgbench/plugins.py`.
 """
 
-from cfgbench.entries import Encoder, Method, Metric, Model, Parameter, ReferenceSet, Sampler, resolve
+from dataclasses import replace
+
+from cfgbench.entries import Encoder, Execution, Method, Metric, Model, Parameter, ReferenceSet, Sampler, resolve
 from cfgbench.methods.table import METHODS
 
 __all__ = [
     "DTYPES",
     "ENCODERS",
+    "EXECUTIONS",
     "METHODS",
     "METRICS",
     "MODELS",
     "REFERENCES",
     "SAMPLERS",
     "Encoder",
+    "Execution",
     "Method",
     "Metric",
     "Model",
@@ -63,6 +67,14 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp64", "bf16_emulated", "fp16_emulated")
+EXECUTIONS: dict[str, Execution] = {
+    "eager": Execution(),
+    "channels_last": Execution(channels_last=True),
+    "compile": Execution(mode="default"),
+    "compile_channels_last": Execution(channels_last=True, mode="default"),
+    "cuda_graphs": Execution(mode="reduce-overhead", graphs=True),
+    "cuda_graphs_channels_last": Execution(channels_last=True, mode="reduce-overhead", graphs=True),
+}
 _NETWORK_DTYPES = ("fp32", "tf32", "bf16", "fp16", "bf16_emulated", "fp16_emulated")
 
 MODELS: dict[str, Model] = {
@@ -81,10 +93,12 @@ MODELS: dict[str, Model] = {
         "cfgbench.models.digits:load",
         {
             "p_uncond": Parameter("float", 0.1, choices=(0.1, 0.2, 0.5), doc="label dropout in training"),
-            "training_steps": Parameter("int", 800, choices=(100, 200, 400, 800, 1600)),
-            "training_seed": Parameter("int", 0, choices=(0, 1, 2)),
+            "training_steps": Parameter("int", 800, choices=(100, 200, 400, 800, 1600), doc="how long it was trained"),
+            "training_seed": Parameter("int", 0, choices=(0, 1, 2), doc="which of three equally trained networks"),
             "attention": Parameter("bool", False, doc="the variant with self-attention"),
-            "weak_steps": Parameter("int", None, choices=(100, 200, 400), optional=True, doc="early snapshot as weak"),
+            "weak_steps": Parameter(
+                "int", None, choices=(100, 200, 400), optional=True, doc="of the early snapshot that guides"
+            ),
         },
         num_classes=10,
         files="cfgbench.digits_data:network_files",
@@ -99,7 +113,7 @@ MODELS: dict[str, Model] = {
     ),
     "digits_gan": Model(
         "cfgbench.models.digits_gan:load",
-        {"training_seed": Parameter("int", 0, choices=(0, 1, 2))},
+        {"training_seed": Parameter("int", 0, choices=(0, 1, 2), doc="which of three equally trained networks")},
         num_classes=10,
         files="cfgbench.digits_data:gan_files",
         noise_levels=None,
@@ -119,19 +133,36 @@ _CHECKPOINT = {
 _IMAGE = {
     "height": Parameter("int", None, 8, 8192, optional=True, setting=True, doc="in pixels; default: the checkpoint's"),
     "width": Parameter("int", None, 8, 8192, optional=True, setting=True),
-    "negative_prompt": Parameter("str", None, optional=True, setting=True, doc="what `uncond` is told"),
+    "negative_prompt": Parameter("str", None, optional=True, setting=True, uncond=True, doc="what `uncond` is told"),
     "unconditional": Parameter(
-        "str", None, choices=("empty", "zeros"), optional=True, setting=True, doc="what no prompt is to the network"
+        "str",
+        None,
+        choices=("empty", "zeros"),
+        optional=True,
+        setting=True,
+        uncond=True,
+        doc="what no prompt is to the network",
     ),
 }
+_GUIDE = Parameter(
+    "str",
+    None,
+    optional=True,
+    location=True,
+    setting=True,
+    doc="a CLIP that guides: open_clip's NAME or NAME/TAG, a folder, or owner/name",
+)
 
 
-def _text_to_image(module: str, family: str = "diffusion", masked: bool = False, **more: Parameter) -> Model:
+def _text_to_image(
+    module: str, family: str = "diffusion", masked: bool = False, lacks: str | None = None, **more: Parameter
+) -> Model:
     """A family of text-to-image checkpoints; where conditions hold masks, they cannot be edited."""
     layout = module.upper()
+    guides = {"guide": _GUIDE} if family == "diffusion" else {}
     return Model(
         f"cfgbench.models.{module}:load",
-        {**_CHECKPOINT, **_IMAGE, **more},
+        {**_CHECKPOINT, **_IMAGE, **guides, **more},
         num_classes=1,
         files=f"cfgbench.layouts:{layout}.files",
         noise_levels=f"cfgbench.layouts:{layout}.noise_levels",
@@ -139,9 +170,13 @@ def _text_to_image(module: str, family: str = "diffusion", masked: bool = False,
         reference=None,
         dtypes=_NETWORK_DTYPES,
         capabilities=("grid",) if masked else ("embedding", "grid"),
+        networks=("main", *guides),
+        switches={name: name for name in guides},
         family=family,
         prompted=True,
         notes=f"cfgbench.layouts:{layout}.notes",
+        size=f"cfgbench.layouts:{layout}.pixels",
+        lacks=lacks,
     )
 
 
@@ -152,11 +187,13 @@ MODELS |= {
     "flux": _text_to_image(
         "flux",
         "flow",
+        lacks="cfgbench.layouts:FLUX.lacks",
         embedded_guidance=Parameter(
             "float",
             3.5,
             0.0,
             setting=True,
+            scale=True,
             doc="what the network is told of guidance; not guidance_scale, which is CFG",
         ),
     ),
@@ -166,7 +203,8 @@ MODELS |= {
         "cfgbench.models.pipeline:load",
         {
             **_CHECKPOINT,
-            **{name: _IMAGE[name] for name in ("height", "width", "negative_prompt")},
+            **{name: _IMAGE[name] for name in ("height", "width")},
+            "negative_prompt": replace(_IMAGE["negative_prompt"], uncond=False),  # what it does with it is its own
             "num_inference_steps": Parameter("int", None, 1, 10_000, required=True, setting=True),
         },
         num_classes=1,
@@ -188,7 +226,9 @@ MODELS |= {
             ),
             "height": _IMAGE["height"],
             "width": _IMAGE["width"],
-            "prior_scale": Parameter("float", 4.0, 0.0, setting=True, doc="guidance scale of the prior; 1 = off"),
+            "prior_scale": Parameter(
+                "float", 4.0, 0.0, setting=True, scale=True, doc="guidance scale of the prior; 1 = off"
+            ),
             "prior_steps": Parameter("int", 25, 2, 1000, setting=True),
         },
         num_classes=1,
@@ -227,6 +267,7 @@ MODELS |= {
         networks=("main", "classifier"),
         capabilities=("attention", "grid", "learned_variance"),
         lacks="cfgbench.adm_layout:lacks",
+        size="cfgbench.adm_layout:pixels",
     ),
     "cifar10": Model(
         "cfgbench.models.adm:load",
@@ -235,14 +276,15 @@ MODELS |= {
             **_PIXELS,
         },
         num_classes=10,
-        files="cfgbench.adm_layout:files",
-        noise_levels="cfgbench.adm_layout:noise_levels",
+        files="cfgbench.cifar10_layout:files",
+        noise_levels="cfgbench.cifar10_layout:noise_levels",
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
         networks=("main", "classifier"),
         capabilities=("attention", "embedding", "grid"),
-        lacks="cfgbench.adm_layout:lacks",
+        lacks="cfgbench.cifar10_layout:lacks",
+        size="cfgbench.cifar10_layout:pixels",
     ),
 }
 
@@ -271,6 +313,7 @@ def _class_conditional(name: str, **more: Parameter) -> Model:
         capabilities=("grid", "learned_variance"),
         notes=f"{layout}.about",
         lacks=f"{layout}.lacks",
+        size=f"{layout}.pixels",
     )
 
 
@@ -282,7 +325,7 @@ MODELS |= {
 }
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric("cfgbench.metrics:fid", "FID", True, headline="bias_corrected"),
+    "fid": Metric("cfgbench.metrics:fid", "FID", True, moments=True, headline="bias_corrected"),
     "kid": Metric("cfgbench.metrics:kid", "KID", True, headline="bias_corrected", parameters={"degree": 3}),
     "inception_score": Metric("cfgbench.metrics:inception_score", "IS", False, "log_probs", reference=False),
     "precision": Metric("cfgbench.metrics:precision", "precision", False, limits=(0, 1), parameters={"k": 3}),
@@ -294,6 +337,14 @@ METRICS: dict[str, Metric] = {
     ),
     "clip_score": Metric("cfgbench.metrics:clip_score", "CLIP score", False, "clip_scores", reference=False),
 }
+METRICS |= {  # of other networks than the one behind `fid`: a metric's name includes its encoder
+    "fd_dinov2": replace(METRICS["fid"], label="FD-DINOv2", needs="features_dinov2"),
+    "kd_dinov2": replace(METRICS["kid"], label="KD-DINOv2", needs="features_dinov2"),
+    "precision_dinov2": replace(METRICS["precision"], label="precision-DINOv2", needs="features_dinov2"),
+    "recall_dinov2": replace(METRICS["recall"], label="recall-DINOv2", needs="features_dinov2"),
+    "fd_clip": replace(METRICS["fid"], label="FD-CLIP", needs="features_clip"),
+    "kd_clip": replace(METRICS["kid"], label="KD-CLIP", needs="features_clip"),
+}
 
 ENCODERS: dict[str, Encoder] = {
     "gaussians": Encoder("cfgbench.encoders:gaussians", ("features", "log_probs"), None),
@@ -302,6 +353,46 @@ ENCODERS: dict[str, Encoder] = {
         ("features", "log_probs", "clip_scores"),
         "cfgbench.digits_data:encoder_files",
         images=(1, 8, 8),
+        dimension=64,
+    ),
+    "inception": Encoder(
+        "cfgbench.encoders.pictures:inception",
+        ("features", "log_probs"),
+        "cfgbench.encoder_files:inception",
+        images=(3, None, None),
+        parameters={"path": Parameter("str", None, optional=True, location=True, doc="torch-fidelity's weight file")},
+        classes=False,  # TensorFlow's 1008 are not ImageNet's 1000
+        on_device=True,
+        dimension=2048,
+    ),
+    "dinov2": Encoder(
+        "cfgbench.encoders.pictures:dinov2",
+        ("features_dinov2",),
+        "cfgbench.encoder_files:dinov2",
+        images=(3, None, None),
+        parameters={
+            "path": Parameter("str", "facebook/dinov2-large", location=True, doc="a local folder, or owner/name"),
+            "revision": _CHECKPOINT["revision"],
+        },
+        on_device=True,
+        dimension=1024,
+    ),
+    "clip": Encoder(
+        "cfgbench.encoders.pictures:clip",
+        ("clip_scores", "features_clip"),
+        "cfgbench.encoder_files:clip",
+        images=(3, None, None),
+        parameters={
+            "model": Parameter("str", "ViT-L-14", doc="open_clip's name"),
+            "pretrained": Parameter(
+                "str", None, optional=True, location=True, doc="open_clip's tag, also of a weight file; default: openai"
+            ),
+            "path": Parameter("str", None, optional=True, location=True, doc="a weight file, a folder, or owner/name"),
+        },
+        settings="cfgbench.encoder_files:clip_settings",
+        prompts=True,
+        on_device=True,
+        dimension=768,
     ),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from cfgbench import adaptive, machine
+from cfgbench import adaptive, machine, preparation
 from cfgbench.cell import Cell, digest
 from cfgbench.errors import InputError
 from cfgbench.experiment import Profile
@@ -77,6 +77,7 @@ def run(plan: Plan, options: Options, progress: Progress, executor: Executor | N
                 if number and todo:
                     progress.stage(f"look {number + 1}: {len(todo)} of {len(tasks)} cells get more samples")
                 store.write_record(plan_record(plan, _speeds(plan, store, options)))
+                preparation.encode_references(todo, pool, options.device, progress.stage)
                 _carry_out(_Work(todo, store, options), pool, progress, check, outcome)
             outcome.untimed = tuple(_speed(plan, store, pool, options, progress))
         finally:
@@ -137,6 +138,7 @@ def plan_record(plan: Plan, speeds: Sequence[str], contests: tuple[ContestRecord
         budget=None if experiment.budget is None else BudgetRecord(**experiment.budget.model_dump()),
         source=_named(Path(experiment.source)),
         overrides=experiment.overrides,
+        protocol=experiment.protocol,
         cells=tuple(task.cell for task in plan.tasks),
         speeds=tuple(speeds),
         notes=plan.notes,
@@ -279,7 +281,7 @@ def _speed(plan: Plan, store: Store, pool: Executor, options: Options, progress:
 
 
 def _to_time(plan: Plan, store: Store, options: Options) -> list[list[tuple[Cell, int, Prompts | None]]]:
-    """The first finished cell of each cost class without a record, as `profiling.Subject`; by model and dtype."""
+    """The first finished cell of each cost class without a record, as `profiling.Subject`; by loaded model."""
     timed = set(_speeds(plan, store, options))
     groups: dict[str, list[tuple[Cell, int, Prompts | None]]] = {}
     for task in plan.tasks if options.profile else ():
@@ -287,7 +289,7 @@ def _to_time(plan: Plan, store: Store, options: Options) -> list[list[tuple[Cell
         if identity is not None and identity not in timed and is_finished(task, store):
             timed.add(identity)
             subject = (task.cell, task.num_classes, task.batch_prompts((), options.folder))
-            groups.setdefault(f"{task.cell.model.label} {task.cell.dtype}", []).append(subject)
+            groups.setdefault(f"{task.cell.model.label} {task.cell.arithmetic}", []).append(subject)
     return list(groups.values())
 
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from cfgbench import noise, schedulers
 from cfgbench.cell import Diffusion
-from cfgbench.models import Condition, Counting, Embeds, Level, Model
+from cfgbench.models import Condition, Counting, Embeds, Guided, Level, Model
 
 _EDITED = "an edited condition, or a patched network"  # among the names of conditions
 Patch = Callable[[torch.nn.Module], AbstractContextManager[object]]
@@ -193,15 +193,15 @@ class Step:
         self._cache |= {key: prediction for key, prediction in fresh.items() if not isinstance(key, int)}
         return [fresh[key] if (key := _key(request)) in fresh else self._cache[key] for request in asked]
 
-    def denoised(self, prediction: Tensor) -> Tensor:
-        """The predicted clean latents x_0."""
-        a, b = self.signal, self.spread
+    def denoised(self, prediction: Tensor, x: Tensor | None = None) -> Tensor:
+        """The predicted clean latents x_0, of a prediction at `x` if that is given."""
+        a, b, x = self.signal, self.spread, self.x if x is None else x
         kind = self._batch.model.schedule.prediction_type
         if kind == "flow_prediction":
-            return self.x - b * prediction
+            return x - b * prediction
         if kind == "epsilon":
-            return (self.x - b * prediction) / a
-        return a * self.x - b * prediction if kind == "v_prediction" else prediction
+            return (x - b * prediction) / a
+        return a * x - b * prediction if kind == "v_prediction" else prediction
 
     def from_denoised(self, denoised: Tensor) -> Tensor:
         """The prediction whose clean latents these are: the inverse of `denoised`."""
@@ -237,6 +237,37 @@ class Step:
             chosen = log_probs.gather(1, self.labels[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, x)
         return gradient.to(self._batch.state_dtype)
+
+    def guide_score(self, prediction: Tensor) -> Tensor:
+        """grad log p(prompt | x_0) by `x`, x_0 being the clean latents of a prediction that is held constant.
+
+        One counted forward and backward pass of the guiding network, the decoder included.
+        """
+        with torch.enable_grad():
+            x = self.x.detach().requires_grad_(True)
+            return self._guide_score(self.denoised(prediction.detach(), x), x)
+
+    def predict_with_guide_score(self, condition: str) -> tuple[Tensor, Tensor]:
+        """A prediction and grad log p(prompt | x_0) by `x` through the network that predicts.
+
+        The way back through that network counts as one more pass: its weights are frozen, so that only the gradient by
+        the input is computed, which takes about as many operations as a pass forward.
+        """
+        with torch.enable_grad():
+            x = self.x.detach().requires_grad_(True)
+            prediction = self.predict(Request(condition, x=x.view_as(x)))  # no leaf: FLOP counters hook it
+            score = self._guide_score(self.denoised(prediction, x), x)
+        self._trajectory.counts.nfe += 1
+        return prediction.detach(), score
+
+    def _guide_score(self, clean: Tensor, x: Tensor) -> Tensor:
+        self._trajectory.counts.classifier += 1
+        model = cast(Guided, self._batch.model)
+        with self._batch.watch("classifier"):
+            gradient = model.guide_gradient(clean.detach().to(self._batch.dtype), self._batch.conditions["guide"])
+        with self._batch.watch("denoiser"):
+            (score,) = torch.autograd.grad(clean, x, gradient.to(clean.dtype))
+        return score
 
     def noise(self, like: Tensor) -> Tensor:
         """Fresh standard normal noise shaped like a tensor (n, ...), from the samples' own streams for guidance."""

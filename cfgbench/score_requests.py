@@ -1,14 +1,15 @@
 """Which scores a cell is asked for, and what exactly each of them is."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cfgbench.cell import Cell, digest
+from cfgbench.cell import Cell, canonical_json
+from cfgbench.encoder_refs import EncoderRef, provider
 from cfgbench.errors import InputError
 from cfgbench.experiment import Experiment
-from cfgbench.registry import ENCODERS, METRICS, REFERENCES, Metric, resolve
-from cfgbench.weight_files import file_digest
+from cfgbench.references import sets
+from cfgbench.references.sets import Asked, ReferenceSetRef
+from cfgbench.registry import ENCODERS, METRICS, Metric
 
 
 @dataclass(frozen=True)
@@ -21,58 +22,71 @@ class ScoreRequest:
     identity: dict[str, str | int | float]
 
 
-def requests(experiment: Experiment, cell: Cell, encoder: str | None, reference: str | None) -> Iterator[ScoreRequest]:
-    """The scores of a cell by an encoder and against a reference, either of which may be None; raises InputError."""
+def requests(
+    experiment: Experiment, cell: Cell, encoders: Sequence[EncoderRef], reference: ReferenceSetRef | None
+) -> Iterator[ScoreRequest]:
+    """The scores of a cell by these encoders, against a reference if there is one; raises InputError."""
     for name in experiment.metrics:
-        metric, lacking = METRICS[name], _lacking(METRICS[name], cell, encoder, reference)
+        metric = METRICS[name]
+        encoder = provider(encoders, metric.needs)
+        lacking = None if encoder is None else _lacking(metric, cell, encoder, reference)
         if lacking is not None or encoder is None:
             if experiment.metrics == tuple(METRICS):  # the default asks for all that can be served
                 continue
-            raise InputError(f"metric {name!r} in {experiment.source} needs {lacking}")
-        halves = REFERENCES[reference].halves if metric.reference and reference else (None,)
-        for half in halves:
-            column = name if half in (None, "heldout") else f"{name}_{half}"
-            yield ScoreRequest(column, name, half, identity(metric, name, encoder, reference, half, cell))
+            raise InputError(f"metric {name!r} in {experiment.source} needs {lacking or _unprovided(metric, encoders)}")
+        parameters = canonical_json(cell.model.parameters)
+        for half in reference.halves if metric.reference and reference else (None,):
+            asked = sets.ask(reference, half, metric, encoder, parameters) if half and reference else None
+            yield ScoreRequest(column(name, half), name, half, identity(name, encoder, reference, asked))
 
 
-def _lacking(metric: Metric, cell: Cell, encoder: str | None, reference: str | None) -> str | None:
+def column(name: str, half: str | None) -> str:
+    """The column of a metric against a half of a reference set."""
+    return name if half in (None, "heldout") else f"{name}_{half}"
+
+
+def _unprovided(metric: Metric, encoders: Sequence[EncoderRef]) -> str:
+    """What a metric needs that these encoders do not provide."""
+    given = f"encoder {' and '.join(map(str, encoders))} does not provide" if encoders else "no encoder here provides"
+    able = ", ".join(name for name, entry in ENCODERS.items() if metric.needs in entry.provides)
+    return f"{metric.needs}, which {given}: name one by `encoder`, of {able or 'your own'}"
+
+
+def _lacking(metric: Metric, cell: Cell, encoder: EncoderRef, reference: ReferenceSetRef | None) -> str | None:
     """What a metric needs and does not have here."""
-    if encoder is None:
-        return f"{metric.needs}, and model {cell.model.name} has no encoder of its own: name one by `encoder`"
-    if metric.needs not in ENCODERS[encoder].provides:
-        return f"{metric.needs}, which encoder {encoder!r} lacks"
-    if metric.reference and reference is None:
-        return f"a reference set, and model {cell.model.name} has none of its own: name one by `reference`"
     if metric.classes and cell.prompts is not None:
         return "classes, and prompts are none"
+    if metric.classes and not encoder.entry.classes:
+        return f"the model's own classes, which are not those of encoder {encoder}"
+    if metric.needs == "clip_scores" and encoder.entry.prompts and cell.prompts is None:
+        return f"prompts, with which encoder {encoder} compares pictures"
+    return _lacking_reference(metric, cell, encoder, reference) if metric.reference else None
+
+
+def _lacking_reference(
+    metric: Metric, cell: Cell, encoder: EncoderRef, reference: ReferenceSetRef | None
+) -> str | None:
+    """What a metric needs of a reference set and does not have here."""
+    if reference is None:
+        return f"a reference set, and model {cell.model.name} has none of its own: name one by `reference`"
+    asked = sets.ask(reference, reference.halves[0], metric, encoder, canonical_json(cell.model.parameters))
+    if not reference.serves(asked):
+        return f"pictures to compare with, and reference {reference.name} holds a mean and a covariance only"
     return None
 
 
 def identity(
-    metric: Metric, name: str, encoder: str, reference: str | None, half: str | None, cell: Cell
+    name: str,
+    encoder: EncoderRef,
+    reference: ReferenceSetRef | None = None,
+    asked: Asked | None = None,
+    pixels: str = "uint8-round",
 ) -> dict[str, str | int | float]:
     """What must agree before two values may share a column: code, encoder weights, quantisation, reference, k."""
-    identity: dict[str, str | int | float] = {"metric": name, "encoder": encoder, "pixels": "uint8-round"}
-    sources = {"metric_source": metric.digest, "encoder_source": ENCODERS[encoder].digest}  # of plug-ins
-    identity |= {key: value for key, value in sources.items() if value is not None}
-    files = ENCODERS[encoder].files
-    if files:
-        identity["encoder_digest"] = file_digest(resolve(files)()[metric.needs])
-    if half is not None and reference is not None:
-        target = REFERENCES[reference].target
-        identity |= {"reference": f"{reference}-{half}"}
-        identity["reference_digest"] = reference_digest(target, half, digest(cell.model.parameters), cell)
-    identity |= {key: value for key, value in metric.parameters.items() if isinstance(value, str | int | float)}
-    return identity
-
-
-_REFERENCE_DIGESTS: dict[tuple[str, str, str], str] = {}
-
-
-def reference_digest(target: str, half: str, key: str, cell: Cell) -> str:
-    """Digest of a reference set's samples and labels, computed once per process."""
-    if (target, half, key) not in _REFERENCE_DIGESTS:
-        samples, labels = resolve(target)(half, cell.model.parameters)
-        content = hashlib.sha256(samples.tobytes() + labels.tobytes()).hexdigest()[:16]
-        _REFERENCE_DIGESTS[target, half, key] = content
-    return _REFERENCE_DIGESTS[target, half, key]
+    metric = METRICS[name]
+    identity: dict[str, str | int | float] = {"metric": name, "pixels": pixels}
+    identity |= {"metric_source": metric.digest} if metric.digest is not None else {}
+    identity |= encoder.identity(metric.needs)
+    if reference is not None and asked is not None:
+        identity |= reference.identity(asked)
+    return identity | {key: value for key, value in metric.parameters.items() if isinstance(value, str | int | float)}

@@ -1,20 +1,20 @@
 """Blocks -> scores: joins a cell's features in index order and applies the metrics that were asked for."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from cfgbench import health, machine, statistics
-from cfgbench.cell import Cell, canonical_json
+from cfgbench import encoder_refs, health, machine, statistics
+from cfgbench.cell import Cell
 from cfgbench.metrics import Reference, Samples
 from cfgbench.plan import NUM_GROUPS, Task
 from cfgbench.records import Absent, CellRecord, Rung, Score
-from cfgbench.registry import ENCODERS, METRICS, MODELS, REFERENCES, resolve
+from cfgbench.references import sets
+from cfgbench.registry import METRICS, resolve
 from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
-from cfgbench.weight_files import file_digest, weight_files
+from cfgbench.weight_files import file_digest, tensors_digest, weight_files
 
 
 def score(task: Task, store: Store, device: str) -> CellRecord | None:
@@ -24,7 +24,7 @@ def score(task: Task, store: Store, device: str) -> CellRecord | None:
     if len(present) < len(blocks):
         return None
     arrays = {name: np.concatenate([block[name] for block in present]) for name in present[0] if present[0][name].ndim}
-    scores, absent = _scores(task, arrays)
+    scores, absent = _scores(task, arrays, device)
     record = CellRecord(
         id=task.cell.id,
         cell=task.cell,
@@ -34,6 +34,7 @@ def score(task: Task, store: Store, device: str) -> CellRecord | None:
         num_classes=task.num_classes,
         block_size=task.block_size,
         batch_size=task.batch_size,
+        batched=all(map(_is_batched, present)),
         nfe=float(arrays["nfe"].mean()),
         classifier_passes=float(arrays["classifier_passes"].mean()),
         scores=tuple(scores),
@@ -47,29 +48,24 @@ def score(task: Task, store: Store, device: str) -> CellRecord | None:
     return record
 
 
-@lru_cache(maxsize=8)
-def reference_features(reference: str, half: str, encoder: str, parameters: str) -> Reference:
-    """A reference set's features with what metrics need of them, made once per process."""
-    given = json.loads(parameters)
-    samples, labels = resolve(REFERENCES[reference].target)(half, given)
-    return Reference(resolve(ENCODERS[encoder].target)(samples, labels, given).features)
-
-
-def _scores(task: Task, arrays: dict[str, np.ndarray]) -> tuple[list[Score], list[Absent]]:
+def _scores(task: Task, arrays: dict[str, np.ndarray], device: str) -> tuple[list[Score], list[Absent]]:
     if not task.scores:
         return [], []
     broken = int(arrays["nan"].sum())
     if broken:
         reason = f"{broken} of {task.num_samples} samples hold NaN or infinity; an average would hide them"
         return [], [Absent(column=request.column, reason=reason) for request in task.scores]
-    scores, absent, samples = [], [], samples_of(arrays)
+    scores, absent = [], []
+    made: dict[str, Samples] = {}
     for request in task.scores:
         if _guides(task, request):
             reason = "the network that scores this also guided the samples"
             absent.append(Absent(column=request.column, reason=reason))
             continue
         try:
-            reference = reference_of(task, request)
+            reference = reference_of(task, request, device)
+            name = feature_name(arrays, request.metric)
+            samples = made.setdefault(name, samples_of(arrays, name))
             score = evaluate(request, samples, reference, task.num_classes)
             looks = {n: _rung(request, samples.first(n), reference, task.num_classes) for n in _looks(task, score)}
             scores.append(score.model_copy(update={"nested": dict(sorted({**score.nested, **looks}.items()))}))
@@ -83,14 +79,28 @@ def _looks(task: Task, score: Score) -> list[int]:
     return [n for n in task.looks if n < task.num_samples and n not in score.nested]
 
 
-def _notes(task: Task, blocks: Sequence[Mapping[str, np.ndarray]]) -> Iterator[str]:
-    """What became of blocks for which memory was too small."""
-    sizes = [int(block["batch_size"]) for block in blocks if "batch_size" in block]
+def _notes(task: Task, present: Sequence[Mapping[str, np.ndarray]]) -> Iterator[str]:
+    """What became of blocks for which memory was too small, and of prompts that are too long."""
+    sizes = [int(block["batch_size"]) for block in present if "batch_size" in block]
     if sizes:
         yield (
-            f"cell {task.cell.id}: {len(sizes)} of {len(blocks)} blocks ran out of memory at batches of "
+            f"cell {task.cell.id}: {len(sizes)} of {len(present)} blocks ran out of memory at batches of "
             f"{task.batch_size} and were drawn in batches of {min(sizes)}: equal to 1e-5, not to the bit"
         )
+    joint = sum(map(_is_batched, present))
+    if 0 < joint < len(present):  # blocks of several folders, whose machines chose differently
+        yield (
+            f"cell {task.cell.id}: {joint} of {len(present)} blocks were drawn with joint passes, the others with "
+            "single ones: equal to 1e-5, not to the bit"
+        )
+    cut = sum(int(block["truncated"].sum()) for block in present if "truncated" in block)
+    if cut:
+        yield f"cell {task.cell.id}: {cut} of {task.num_samples} prompts are longer than what CLIP reads of them"
+
+
+def _is_batched(block: Mapping[str, np.ndarray]) -> bool:
+    """Whether a block was drawn by joint calls; those of before there were any do not say."""
+    return "batched" in block and bool(block["batched"].all())
 
 
 def evaluate(
@@ -116,17 +126,21 @@ def evaluate(
     )
 
 
-def samples_of(arrays: Mapping[str, np.ndarray]) -> Samples:
+def samples_of(arrays: Mapping[str, np.ndarray], features: str = "features") -> Samples:
     """What metrics read of a cell's joined blocks."""
-    return Samples(arrays["features"], arrays.get("labels"), arrays.get("log_probs"), arrays.get("clip_scores"))
+    return Samples(arrays[features], arrays.get("labels"), arrays.get("log_probs"), arrays.get("clip_scores"))
 
 
-def reference_of(task: Task, request: ScoreRequest) -> Reference | None:
+def feature_name(arrays: Mapping[str, np.ndarray], metric: str) -> str:
+    """Which features a metric reads; one that needs none gets the first there are, for their number."""
+    needs = METRICS[metric].needs
+    return needs if needs in arrays and needs.startswith("features") else next(n for n in arrays if "features" in n)
+
+
+def reference_of(task: Task, request: ScoreRequest, device: str) -> Reference | None:
     """The reference set that a score of a task is against, if it is against one."""
-    if request.half is None or task.reference is None or task.encoder is None:
-        return None
-    parameters = canonical_json(task.cell.model.parameters if MODELS[task.cell.model.name].files is None else {})
-    return reference_features(task.reference, request.half, task.encoder, parameters)
+    asked = task.asks(request, device)
+    return None if asked is None or task.reference is None else sets.load(task.reference, asked)
 
 
 def _rung(request: ScoreRequest, samples: Samples, reference: Reference | None, unit: int) -> Rung:
@@ -142,11 +156,17 @@ def _rung(request: ScoreRequest, samples: Samples, reference: Reference | None, 
 
 
 def _guides(task: Task, request: ScoreRequest) -> bool:
-    """Whether the weights that score are among those that guided: compared by the digest of their files."""
-    return request.identity.get("encoder_digest") in guide_digests(task.cell)
+    """Whether the weights that score are among those that guided: the same file, or the same tensors in another."""
+    guides = guide_files(task.cell)
+    if request.identity.get("encoder_digest") in {file_digest(file) for file in guides}:
+        return True
+    needs = METRICS[request.metric].needs
+    encoder = encoder_refs.provider(task.encoders, needs) if guides else None
+    file = None if encoder is None else encoder.files().get(needs)
+    return file is not None and tensors_digest(file) in set(map(tensors_digest, guides))
 
 
-def guide_digests(cell: Cell) -> set[str]:
-    """Digests of the weight files of the networks, beside the model itself, that a cell's method consults."""
+def guide_files(cell: Cell) -> list[Path]:
+    """The weight files of the networks, beside the model itself, that a cell's method consults."""
     files = weight_files(cell.model.name, cell.model.arguments, cell.guidance.method)
-    return {file_digest(file) for name, file in files.items() if name.partition("/")[0] != "main"}
+    return [file for name, file in files.items() if name.partition("/")[0] != "main"]

@@ -53,6 +53,8 @@ def sample(batch: Batch, cell: Cell, indices: Sequence[int], forks: Forks) -> tu
         trajectory = _until(batch, cell, indices, forks, 0)
         first = guidance.begins(cell.guidance, trajectory.sigmas[:-1])
         trajectory = _until(batch, cell, indices, forks, first) if first else trajectory
+        if batch.batched:  # whose calls have other bits than those by which another cell may have asked
+            trajectory.predictions = None
         sampling.advance(trajectory, batch, guidance.bind(cell.guidance), len(trajectory))
         return trajectory.x, trajectory.counts
 

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ class Store:
     def write_block(self, cell_id: str, start: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one finished block."""
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **dict(arrays))
+        np.savez(buffer, allow_pickle=False, **{**arrays, "place": np.array(_place(cell_id, start))})
         content = buffer.getvalue()
         self._write(self._block_path(cell_id, start), content + hashlib.sha256(content).digest())
 
@@ -90,15 +91,24 @@ class Store:
         """A block's arrays, or None if it is missing or damaged (then it is removed, to be drawn again)."""
         path = self._block_path(cell_id, start)
         try:
-            stored = path.read_bytes()
+            arrays = _arrays(path.read_bytes())
         except FileNotFoundError:
             return None
-        content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
-        if hashlib.sha256(content).digest() != checksum:
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        if arrays is None or str(arrays.pop("place", _place(cell_id, start))) != _place(cell_id, start):
             path.unlink(missing_ok=True)
             return None
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return arrays
+
+    def decision(self, name: str, decide: Callable[[], bool]) -> bool:
+        """What was decided once for all blocks of this folder; decided now where it was not. The first worker wins."""
+        path = self.blocks / f"{name}.json"
+        found = _decided(path)
+        if found is None:
+            self._write(path, _compact(decide()).encode(), put=put_first)
+            found = _decided(path)
+        return bool(found)
 
     def drop_blocks(self, cell_id: str) -> None:
         """Forget a cell's blocks."""
@@ -151,10 +161,10 @@ class Store:
             set_aside(path)
             return None
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: bytes, put: "Callable[[Path, Path], object]" = os.replace) -> None:
         self._make(path.parent)
         try:
-            replace(path, content)
+            replace(path, content, put)
         except OSError as error:
             raise unwritable(path, error) from None
 
@@ -171,8 +181,11 @@ class Store:
             raise unwritable(folder, error) from None
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file anew in a single step: it is there whole or not at all, whatever stops the writing."""
+def replace(path: Path, content: bytes, put: "Callable[[Path, Path], object]" = os.replace) -> None:
+    """Write a file anew in a single step: it is there whole or not at all, whatever stops the writing.
+
+    `put` brings it to its place.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     temporary = Path(name)
     try:
@@ -181,10 +194,48 @@ def replace(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
-        temporary.replace(path)
+        put(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def put_first(temporary: Path, path: Path) -> None:
+    """Bring a file to its place unless one is there already, whose content then stands."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        temporary.replace(path)
+    temporary.unlink(missing_ok=True)
+
+
+def _place(cell_id: str, start: int) -> str:
+    """Which block it is, in the block itself: a file may be copied to another place."""
+    return f"{cell_id}/{start}"
+
+
+def _arrays(stored: bytes) -> dict[str, np.ndarray] | None:
+    """What a block's file holds, or None where it is damaged."""
+    content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
+    if hashlib.sha256(content).digest() != checksum:
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _decided(path: Path) -> bool | None:
+    try:
+        return bool(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except ValueError:  # damaged: decided anew
+        path.unlink(missing_ok=True)
+        return None
 
 
 def set_aside(path: Path) -> None:

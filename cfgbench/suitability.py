@@ -6,10 +6,10 @@ Every check raises InputError, with what is allowed.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cfgbench import machine
-from cfgbench.cell import Diffusion
+from cfgbench import machine, shapes
+from cfgbench.cell import Diffusion, ModelRef
 from cfgbench.errors import InputError, shown
-from cfgbench.registry import METHODS, MODELS, SAMPLERS, resolve
+from cfgbench.registry import EXECUTIONS, METHODS, MODELS, SAMPLERS, resolve
 
 UNCONDITIONAL = "unconditional"  # among networks and capabilities: the prediction without condition
 
@@ -22,6 +22,19 @@ def check_dtype(dtype: str, model: str, place: str) -> None:
     if dtype in ("tf32", "bf16", "fp16") and not machine.has_cuda():
         hint = "" if dtype == "tf32" else f"; {dtype}_emulated measures its quality here by rounding"
         raise InputError(f"{place}: dtype {dtype!r} needs a CUDA device, and this machine shows none{hint}")
+
+
+def check_execution(execution: str, method: str, model: str, dtype: str, place: str) -> None:
+    """A network of this model and dtype can compute in this way, and so can the passes that a method asks for."""
+    entry, who = EXECUTIONS[execution], f"{place}: execution {execution!r}"
+    if execution != "eager" and (MODELS[model].files is None or MODELS[model].noise_levels is None):
+        raise InputError(f"{who} is of networks in our own sampling loop, and {model} has none; allowed: eager")
+    if entry.graphs and not machine.has_cuda():
+        raise InputError(f"{who} needs a CUDA device, and this machine shows none; compile works on a CPU too")
+    if entry.mode is not None and dtype.endswith("_emulated"):
+        raise InputError(f"{who} and dtype {dtype!r}: a compiler may leave out roundings, which are the emulation")
+    if entry.mode is not None and "attention" in METHODS[method].capabilities:
+        raise InputError(f"{who}: method {method!r} replaces parts of the network, which is compiled as a whole")
 
 
 def check_needs(method: str, model: str, parameters: Mapping[str, Any], place: str) -> None:
@@ -67,13 +80,21 @@ def check_sampler(method: str, parameters: Mapping[str, Any], diffusion: Diffusi
             raise InputError(f"{where['sampler']}: {text}; allowed: {', '.join(suited)}")
 
 
+def check_trained(model: ModelRef, place: str) -> None:
+    """A model has learned something, so that its samples can be scored."""
+    if shapes.is_random(model.location.get("path", "")):
+        text = f"the weights of {model.label} are random, so scores of its samples would mean nothing"
+        raise InputError(f"{place}: {text}; leave it out, and speed alone is measured")
+
+
 def _check_parameters(asked: Sequence[str], model: str, parameters: Mapping[str, Any], who: str) -> None:
     """A model's parameters, and the files they name, leave out nothing of what is asked."""
     entry = MODELS[model]
     for name in asked:
         switch = entry.switches.get(name)
         if switch is not None and not parameters.get(switch):
-            allowed = ", ".join(map(str, entry.parameters[switch].choices or ("true",)))
+            parameter = entry.parameters[switch]
+            allowed = ", ".join(map(str, parameter.choices or (parameter.doc if parameter.kind == "str" else "true",)))
             message = f"needs {name}, which model {model} has with its parameter {switch!r} only"
             raise InputError(f"{who} {message}; allowed: {allowed}")
     left_out = _left_out(model, parameters, who)

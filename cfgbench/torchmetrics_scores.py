@@ -74,7 +74,7 @@ def digits_clip() -> tuple[nn.Module, Callable[..., dict[str, Tensor]]]:
         tokens = torch.from_numpy(tokenize(text or []))
         return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
 
-    return _OpenClip(encoders.load_clip(weight_path(CLIP))).eval(), prepare
+    return OpenClip(encoders.load_clip(weight_path(CLIP))).eval(), prepare
 
 
 class PassThrough(nn.Module):
@@ -88,7 +88,7 @@ class PassThrough(nn.Module):
         return features
 
 
-class _OpenClip(nn.Module):
+class OpenClip(nn.Module):
     """An open_clip model as torchmetrics calls one of transformers."""
 
     def __init__(self, model: Any) -> None:

@@ -53,23 +53,24 @@ def matmul_flops(dtype: torch.dtype, device: str, threads: int) -> float:
     return max(2 * side**3 / _seconds(matrix) for _ in range(TRIES))
 
 
+def clock(device: str) -> float:
+    """Seconds of a clock, once a device has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _seconds(matrix: torch.Tensor) -> float:
     """Of one product, from as many as take a while."""
     count = 1
     while True:
-        begin = _now(matrix)
+        begin = clock(str(matrix.device))
         for _ in range(count):
             torch.mm(matrix, matrix)
-        seconds = _now(matrix) - begin
+        seconds = clock(str(matrix.device)) - begin
         if seconds >= LEAST_S:
             return seconds / count
         count *= 2
-
-
-def _now(matrix: torch.Tensor) -> float:
-    if matrix.is_cuda:
-        torch.cuda.synchronize(matrix.device)
-    return time.perf_counter()
 
 
 def _by_uuid(pynvml: object, name: str) -> object:

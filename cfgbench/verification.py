@@ -9,20 +9,35 @@ whole cells are drawn again, and their scores are held to the error bars of the 
 import math
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cfgbench import axes, gallery, plan, plugins, score_requests, statistics, suitability
-from cfgbench.cell import Cell
+from cfgbench import (
+    axes,
+    experiment,
+    gallery,
+    model_refs,
+    plan,
+    plugins,
+    prompts,
+    score_requests,
+    statistics,
+    suitability,
+)
+from cfgbench.cell import Cell, canonical_json
+from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError, shown
 from cfgbench.plan import Task
 from cfgbench.pool import Done, Executor, Job
+from cfgbench.prompts import Prompts, PromptSet
 from cfgbench.records import CellRecord, Score
-from cfgbench.registry import METHODS, METRICS
+from cfgbench.references import sets
+from cfgbench.references.sets import NamedSet
+from cfgbench.registry import ENCODERS, METHODS, METRICS, REFERENCES
 from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
 
@@ -45,6 +60,7 @@ class Request:
     dtype: str | None = None  # another one is compared without a verdict
     device: str = "cpu"
     scores: bool = False
+    experiment: Path | None = None  # the file, for its prompts; else the one that the results folder names
 
 
 class Finding(NamedTuple):
@@ -70,10 +86,14 @@ def verify(folder: Path, request: Request, executor: Executor) -> list[Finding]:
         raise InputError(f"{folder} keeps no samples that can be drawn again")
     rng = np.random.default_rng(request.seed)
     chosen = [kept[name] for name in rng.permutation(sorted(kept))[: request.cells]]
+    asked = _asked(store, [record for record, _ in chosen], request)
     for record, _ in chosen:
         _check_current(record, request)
     tasks = [_task(record, request) for record, _ in chosen] if request.scores else []  # before workers start
-    findings = [_compare(record, found, request, rng, executor) for record, found in chosen]
+    findings = []
+    for record, found in chosen:
+        again = _Again(record.cell, record.num_classes, asked.get(record.id), folder)
+        findings.append(_compare(again, found, request, rng, executor))
     for (record, _), task in zip(chosen, tasks, strict=False):
         findings.append(_rescore(record, task, request, executor))
     return findings
@@ -94,11 +114,47 @@ def _kept(store: Store, record: CellRecord) -> Kept:
     return Kept(dict(enumerate(points[0])) if points is not None and whole else {}, images=False)
 
 
+class _Again(NamedTuple):
+    """A cell to draw again, with its prompts if it has any."""
+
+    cell: Cell
+    num_classes: int
+    prompts: PromptSet | None
+    folder: Path  # of results, which keeps the encodings of prompts
+
+    def job(self, number: int, cell: Cell, indices: list[int], device: str) -> Job:
+        """Samples as one batch."""
+        texts = self.prompts.texts if self.prompts else ()
+        chosen = tuple(texts[index % len(texts)] for index in indices) if texts else ()
+        keep = self.folder / plan.ENCODINGS
+        prompts = Prompts(chosen, chosen, keep, cell.seed, tuple(indices)) if texts else None
+        arguments = (cell, self.num_classes, indices, device, prompts)
+        return Job((cell.id, number), "cfgbench.worker:redraw", arguments)
+
+
+def _asked(store: Store, records: Sequence[CellRecord], request: Request) -> dict[str, PromptSet]:
+    """The prompts of cells by id, read anew and known to be the same; InputError where they are not to be had."""
+    prompted = [record for record in records if record.cell.prompts is not None]
+    if not prompted:
+        return {}
+    file = request.experiment or Path(store.plan().source)
+    if not file.is_file():
+        raise InputError(f"{store.folder} keeps no prompts; name the experiment that does by --experiment (not {file})")
+    loaded = experiment.load(file, store.plan().overrides)
+    if loaded.prompts is None:
+        raise InputError(f"{file} lacks the field 'prompts', by which cell {prompted[0].id} was asked")
+    found = prompts.load(loaded.prompts, loaded.source)
+    for record in prompted:
+        if record.cell.prompts != found.digest:
+            raise InputError(f"cell {record.id} was asked by other prompts than those that {file} names now")
+    return {record.id: found for record in prompted}
+
+
 def _check_current(record: CellRecord, request: Request) -> None:
     """Raise InputError where the cell cannot be drawn here as it was: other weights, other code, no such device."""
     cell, place = record.cell, f"cell {record.id}"
-    if cell.prompts is not None:
-        raise InputError(f"{place} was asked by prompts, which its results folder does not keep")
+    if cell.prompts is not None and request.scores:
+        raise InputError(f"{place} was asked by prompts, and --scores compares cells of classes only; leave it away")
     named = {"model": cell.model.name, "method": cell.guidance.method}
     for kind, name in named.items():
         plugins.check(kind, name, place)
@@ -107,31 +163,28 @@ def _check_current(record: CellRecord, request: Request) -> None:
         suitability.check_dtype(request.dtype, cell.model.name, "--dtype")
     source = METHODS[cell.guidance.method].digest
     for what, then, now in (
-        ("weights of its model", cell.model.digest, plan.current_digest(cell, place)),
+        ("weights of its model", cell.model.digest, model_refs.current_digest(cell, place)),
         ("source of its method", cell.guidance.digest, source),
     ):
         if then != now:
             raise InputError(f"{place}: the {what} ({shown(then)}) are not those that are here ({shown(now)})")
 
 
-def _compare(record: CellRecord, kept: Kept, request: Request, rng: np.random.Generator, executor: Executor) -> Finding:
+def _compare(again: _Again, kept: Kept, request: Request, rng: np.random.Generator, executor: Executor) -> Finding:
     """Draw some of the kept samples of a cell again, in random order."""
-    cell = record.cell if request.dtype is None else record.cell.model_copy(update={"dtype": request.dtype})
+    cell = again.cell if request.dtype is None else again.cell.model_copy(update={"dtype": request.dtype})
     indices = [int(index) for index in rng.permutation(sorted(kept.samples))[: request.samples]]
     batches = [indices[first : first + request.batch_size] for first in range(0, len(indices), request.batch_size)]
-    jobs = [
-        Job((record.id, k), "cfgbench.worker:redraw", (cell, record.num_classes, batch, request.device))
-        for k, batch in enumerate(batches)
-    ]
+    jobs = [again.job(k, cell, batch, request.device) for k, batch in enumerate(batches)]
     drawn = dict(_values(executor.run(deque(jobs))))
-    again = [sample for k in range(len(batches)) for sample in np.asarray(drawn[k])]
+    fresh = [sample for k in range(len(batches)) for sample in np.asarray(drawn[k])]
     look = _as_tile if kept.images else np.asarray
-    pairs = [(look(sample), kept.samples[index]) for sample, index in zip(again, indices, strict=True)]
+    pairs = [(look(sample), kept.samples[index]) for sample, index in zip(fresh, indices, strict=True)]
     measure = _of_images if kept.images else _of_points
     text, agrees = measure(np.stack([new for new, _ in pairs]), np.stack([old for _, old in pairs]), _tolerance(cell))
     manner = f"{len(indices)} samples in batches of {request.batch_size}"
-    same = request.dtype in (None, record.cell.dtype)
-    return Finding(record.cell, f"{manner}{'' if same else f' in {request.dtype}'}: {text}", agrees if same else None)
+    same = request.dtype in (None, again.cell.dtype)
+    return Finding(again.cell, f"{manner}{'' if same else f' in {request.dtype}'}: {text}", agrees if same else None)
 
 
 def _tolerance(cell: Cell) -> float:
@@ -203,24 +256,47 @@ def _task(record: CellRecord, request: Request) -> Task:
     scores = tuple(_score_request(record, score) for score in record.scores)
     if not scores:
         raise InputError(f"cell {record.id} has no scores to compare; leave --scores away")
-    reference = next((str(s.identity["reference"]).rpartition("-")[0] for s in scores if s.half is not None), "")
+    encoders = tuple(dict.fromkeys(_encoder(score) for score in record.scores))
+    reference = next((_reference(score)[0] for score in record.scores if "reference" in score.identity), None)
     dtype = request.dtype or record.cell.dtype
     cell = record.cell.model_copy(update={"dtype": dtype})
-    encoder = str(scores[0].identity["encoder"])
     size = max(request.batch_size, record.batch_size // 8)  # whole cells in reasonable time
-    return Task(cell, record.num_samples, record.num_classes, size, encoder, reference, scores)
+    return Task(cell, record.num_samples, record.num_classes, record.block_size, size, encoders, reference, scores)
 
 
 def _score_request(record: CellRecord, score: Score) -> ScoreRequest:
     place, identity = f"score {score.column} of cell {record.id}", score.identity
-    encoder, reference = str(identity["encoder"]), str(identity.get("reference", ""))
     plugins.check("metric", score.metric, place)
-    plugins.check("encoder", encoder, place)
-    name, _, half = reference.rpartition("-")
-    now = score_requests.identity(METRICS[score.metric], score.metric, encoder, name, half or None, record.cell)
+    plugins.check("encoder", str(identity["encoder"]), place)
+    (reference, half), encoder = _reference(score), _encoder(score)
+    if half is not None and reference is None:
+        raise InputError(f"{place} is against {identity['reference']}, which its results folder does not keep")
+    parameters, metric = canonical_json(record.cell.model.parameters), METRICS[score.metric]
+    asked = sets.ask(reference, half, metric, encoder, parameters) if reference and half else None
+    try:
+        now = score_requests.identity(score.metric, encoder, reference, asked)
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
     changed = [key for key in {*now, *identity} if now.get(key) != identity.get(key)]
     if changed:
         raise InputError(
             f"{place} has {changed[0]} {shown(identity.get(changed[0]))}, which is {shown(now.get(changed[0]))} here"
         )
-    return ScoreRequest(score.column, score.metric, half or None, identity)
+    return ScoreRequest(score.column, score.metric, half, identity)
+
+
+def _encoder(score: Score) -> EncoderRef:
+    """The encoder that a score names, with its files where they are looked for first."""
+    name = str(score.identity["encoder"])
+    keys = ENCODERS[name].parameters if name in ENCODERS else ()
+    given = {key: score.identity[f"encoder_{key}"] for key in keys if f"encoder_{key}" in score.identity}
+    return EncoderRef(name, tuple(sorted(given.items())))
+
+
+def _reference(score: Score) -> tuple[NamedSet | None, str | None]:
+    """The named reference set and half that a score is against, if it is."""
+    text = score.identity.get("reference")
+    name, _, half = str(text or "").rpartition("-")
+    if name in REFERENCES and half in REFERENCES[name].halves:
+        return NamedSet(name), half
+    return None, None if text is None else str(text)

@@ -1,8 +1,10 @@
 """Which files a cell's samples and scores come from, and their digests."""
 
+import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from cfgbench import checkpoints
@@ -30,3 +32,21 @@ def file_digest(file: Path) -> str:
         return checkpoints.digest(file)[:16]
     except OSError:
         raise InputError(f"missing weights {file}; `cfgbench train digits` makes those of the digits testbed") from None
+
+
+@lru_cache(maxsize=64)
+def tensors_digest(file: Path) -> str:
+    """Names the tensors of a weight file in whatever container; the file itself where it cannot be read as tensors."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        found = hashlib.sha256()
+        for name in sorted(state):
+            found.update(f"{name.removeprefix('module.')} {tuple(state[name].shape)}".encode())
+            found.update(state[name].float().numpy().tobytes())
+    except (RuntimeError, OSError, EOFError, AttributeError, TypeError, ValueError, UnpicklingError):
+        return file_digest(file)
+    return found.hexdigest()[:16]

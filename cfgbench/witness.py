@@ -108,6 +108,10 @@ def _arrays(task: Task, store: Store) -> dict[str, np.ndarray] | None:
 
 
 def _fid(claim: _Claim) -> Iterator[Row]:
+    reference = scoring.reference_of(claim.task, claim.request, claim.device)
+    if reference is not None and reference.moments is not None:
+        yield _against_blocks(claim)
+        return
     theirs = torchmetrics_scores.fid(_points(claim), claim.arrays["features"])
     yield _row(claim, claim.task.num_samples, claim.score.value, theirs)
 
@@ -128,8 +132,7 @@ def _inception_score(claim: _Claim) -> Iterator[Row]:
 def _clip_score(claim: _Claim) -> Iterator[Row]:
     yield _against_blocks(claim)
     task = claim.task
-    if task.encoder in _CLIP_MODELS:
-        load, caption = _CLIP_MODELS[task.encoder]
+    for load, caption in (_CLIP_MODELS[encoder.name] for encoder in task.encoders if encoder.name in _CLIP_MODELS):
         labels = noise.labels(range(task.block_size), task.num_classes)
         batches = list(_first_block(task, claim.device))
         theirs = torchmetrics_scores.clip_score(load, batches, [caption(int(label)) for label in labels])
@@ -151,8 +154,9 @@ def _first_block(task: Task, device: str) -> Iterator[np.ndarray]:
 
 def _against_blocks(claim: _Claim) -> Row:
     """The record's value against the same code on the blocks."""
-    reference = scoring.reference_of(claim.task, claim.request)
-    theirs = _recompute(claim, scoring.samples_of(claim.arrays), reference)
+    reference = scoring.reference_of(claim.task, claim.request, claim.device)
+    name = scoring.feature_name(claim.arrays, claim.request.metric)
+    theirs = _recompute(claim, scoring.samples_of(claim.arrays, name), reference)
     return Row(claim.task, claim.request, claim.task.num_samples, _BLOCKS, claim.score.value, theirs)
 
 
@@ -162,7 +166,7 @@ def _recompute(claim: _Claim, samples: Samples, reference: Reference | None) -> 
 
 
 def _points(claim: _Claim) -> np.ndarray:
-    reference = scoring.reference_of(claim.task, claim.request)
+    reference = scoring.reference_of(claim.task, claim.request, claim.device)
     if reference is None:
         raise ValueError(f"score {claim.request.column} is against no reference")
     return reference.points

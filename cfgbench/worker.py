@@ -6,6 +6,7 @@ of a block then do not depend on the number of cores.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
@@ -13,13 +14,26 @@ from typing import cast
 import numpy as np
 import torch
 
-from cfgbench import gallery, guidance, halving, health, noise, precision, sampling, scoring, sharing
+from cfgbench import (
+    encoder_refs,
+    execution,
+    gallery,
+    guidance,
+    halving,
+    health,
+    noise,
+    passes,
+    precision,
+    sampling,
+    scoring,
+    sharing,
+)
 from cfgbench.cell import Cell, ModelRef, canonical_json
-from cfgbench.encoders import Encoded
-from cfgbench.models import Configurable, Model, Prompted
+from cfgbench.models import Configurable, Guided, Model, Prompted
 from cfgbench.plan import Task
 from cfgbench.prompts import Prompts
-from cfgbench.registry import ENCODERS, MODELS, resolve
+from cfgbench.references.sets import Asked, ReferenceSetRef
+from cfgbench.registry import METHODS, MODELS, resolve
 from cfgbench.store import Store
 
 
@@ -52,23 +66,32 @@ def score_cell(task: Task, folder: Path, device: str) -> bool:
     return scoring.score(task, store, device) is not None
 
 
+def encode_reference(reference: ReferenceSetRef, asked: Asked, start: int) -> None:
+    """Encode a part of a reference set, and keep it for all runs."""
+    reference.prepare(asked, start)
+
+
 def prepare(
     cell: Cell, labels: np.ndarray, device: str, batched: bool = False, prompts: Prompts | None = None
 ) -> sampling.Batch:
     """The batch of a cell for these labels (n,), or these prompts, its model loaded."""
-    model = load_model(cell.model, cell.dtype, device)
+    model = load_model(cell.model, cell.dtype, device, cell.execution)
+    guided = "guide" in METHODS[cell.guidance.method].needs
     dtype = precision.TORCH[cell.dtype]
     default_state = torch.float64 if dtype == torch.float64 else torch.float32
     given = None if cell.diffusion is None else cell.diffusion.state_dtype
     state = precision.TORCH[given] if given else default_state
     labels_tensor = torch.from_numpy(labels).to(device)
     conditions = model.conditions(labels) if prompts is None else cast(Prompted, model).text_conditions(prompts)
+    if guided and prompts is not None:
+        conditions["guide"] = cast(Guided, model).guide_condition(prompts)
+        model = cast(Guided, model).with_guide()
     return sampling.Batch(model, cell.diffusion, conditions, labels_tensor, dtype, state, batched)
 
 
-def load_forks(reference: ModelRef, dtype: str, device: str) -> sharing.Forks:
+def load_forks(cell: Cell, device: str) -> sharing.Forks:
     """What the cells of a model share; it stays in memory as long as the model."""
-    return _forks(reference.name, canonical_json(reference.arguments), dtype, device)
+    return _forks(cell.model.name, canonical_json(cell.model.arguments), cell.dtype, cell.execution, device)
 
 
 def forget_forks() -> None:
@@ -76,32 +99,35 @@ def forget_forks() -> None:
     _forks.cache_clear()
 
 
-def load_model(reference: ModelRef, dtype: str, device: str) -> Model:
-    """A model in a dtype, loaded once whatever its settings; the last two stay in memory."""
+def load_model(reference: ModelRef, dtype: str, device: str, how: str = "eager") -> Model:
+    """A model in a dtype and execution, loaded once whatever its settings; the last two stay in memory."""
     schema = MODELS[reference.name].parameters
-    settings = {name: value for name, value in reference.parameters.items() if schema[name].setting}
+    settings = {name: value for name, value in reference.arguments.items() if schema[name].setting}
     rest = {name: value for name, value in reference.arguments.items() if name not in settings}
-    model = _load(reference.name, canonical_json(rest), dtype, device)
+    model = _load(reference.name, canonical_json(rest), dtype, device, how)
     return cast(Configurable, model).configured(**settings) if settings else model
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, parameters: str, dtype: str, device: str) -> Model:
+def _load(name: str, parameters: str, dtype: str, device: str, how: str) -> Model:
     entry = MODELS[name]
     loaded_as = {"dtype": precision.TORCH[dtype]} if entry.prompted else {}  # in fp32 first they might not fit
     model: Model = resolve(entry.target)(**json.loads(parameters), device=device, **loaded_as)
     precision.apply(model.networks, dtype, getattr(model, "full_precision", ()))
+    execution.apply(model.networks, how)
     return model
 
 
 @lru_cache(maxsize=2)
-def _forks(name: str, parameters: str, dtype: str, device: str) -> sharing.Forks:
+def _forks(name: str, parameters: str, dtype: str, how: str, device: str) -> sharing.Forks:
     return sharing.Forks()
 
 
-def redraw(cell: Cell, num_classes: int, indices: Sequence[int], device: str) -> np.ndarray:
+def redraw(
+    cell: Cell, num_classes: int, indices: Sequence[int], device: str, prompts: Prompts | None = None
+) -> np.ndarray:
     """The samples of a cell with these indices, in this order, as one batch; nothing is taken from other cells."""
-    batch = prepare(cell, noise.labels(indices, num_classes), device)
+    batch = prepare(cell, noise.labels(indices, num_classes), device, prompts=prompts)
     with precision.switches(cell.dtype):
         latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
         return batch.model.decode(latents)
@@ -113,11 +139,12 @@ def _draw(task: Task, folder: Path, device: str, indices: range) -> dict[str, np
     labels = task.labels(indices)
     prompts = task.batch_prompts(indices, folder)
     batch = prepare(cell, labels, device, prompts=prompts)
+    batch = replace(batch, batched=passes.are_joint(task, batch, Store(folder), indices, device))
     with precision.switches(cell.dtype):
-        latents, counts = sharing.sample(batch, cell, indices, load_forks(cell.model, cell.dtype, device))
+        latents, counts = sharing.sample(batch, cell, indices, load_forks(cell, device))
         samples = batch.model.decode(latents)
     return {
-        **_encode(task, samples, labels if prompts is None else np.array(prompts.texts)),
+        **_encode(task, samples, labels if prompts is None else np.array(prompts.texts), device),
         **gallery.plane(samples),
         **health.examine(latents.float().cpu().numpy(), samples),
         "first": samples[: max(0, gallery.SIZE - indices.start)],
@@ -125,12 +152,10 @@ def _draw(task: Task, folder: Path, device: str, indices: range) -> dict[str, np
         "pixels": health.pixel_hashes(samples),
         "nfe": np.full(len(labels), counts.nfe),
         "classifier_passes": np.full(len(labels), counts.classifier),
+        "batched": np.full(len(labels), batch.batched),
     }
 
 
-def _encode(task: Task, samples: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
+def _encode(task: Task, samples: np.ndarray, asked: np.ndarray, device: str) -> dict[str, np.ndarray]:
     """What metrics read of samples, given the class number or prompt (n,) of each; nothing without an encoder."""
-    if task.encoder is None:
-        return {}
-    encoded: Encoded = resolve(ENCODERS[task.encoder].target)(samples, asked, task.cell.model.parameters)
-    return {name: value for name, value in encoded._asdict().items() if value is not None}
+    return encoder_refs.encode(task.encoders, samples, asked, task.cell.model.parameters, device)

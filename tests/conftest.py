@@ -7,9 +7,16 @@ import torch
 from cfgbench import sampling
 from cfgbench.cell import Diffusion
 from cfgbench.models import Model
-from cfgbench.registry import SAMPLERS
+from cfgbench.registry import METHODS, MODELS, SAMPLERS
 
 COMMON_SAMPLERS = [name for name, entry in SAMPLERS.items() if not entry.capabilities]  # those that suit every model
+
+# Methods of diffusion that the digits serve; a guiding CLIP has tests of its own.
+DIGITS_METHODS = [
+    name
+    for name, entry in METHODS.items()
+    if "diffusion" in entry.families and set(entry.needs) <= set(MODELS["digits"].networks)
+]
 
 
 @pytest.fixture(autouse=True)

@@ -32,13 +32,11 @@ _METHODS = {"cfg": "guidance_scale", "classifier": "classifier_scale", "classifi
 
 
 def cell(method: str, scale: float | None = None, sampler: str = "ddim", steps: int = 25, **rest: Any) -> Cell:
-    """A canonical cell of the digits model; `rest` may name dtype, seed, parameters of the model and of the method."""
-    dtype, seed = rest.pop("dtype", "fp32"), rest.pop("seed", 0)
-    model = ModelRef(name="digits", parameters=rest.pop("model", {}), digest="d" * 16)
+    """A canonical cell of the digits model; `rest` may name dtype, execution, seed and prompts, and parameters."""
+    given = {name: rest.pop(name) for name in ("dtype", "execution", "seed", "prompts") if name in rest}
+    given["model"] = rest.pop("of", None) or ModelRef(name="digits", parameters=rest.pop("model", {}), digest="d" * 16)
     guidance = canonical(method, {_METHODS[method]: scale, **rest}) if scale is not None else Guidance(method=method)
-    return Cell(
-        model=model, guidance=guidance, diffusion=Diffusion(sampler=sampler, steps=steps), dtype=dtype, seed=seed
-    )
+    return Cell(guidance=guidance, diffusion=Diffusion(sampler=sampler, steps=steps), **given)
 
 
 def three_arms(**rest: Any) -> list[Cell]:
@@ -151,6 +149,16 @@ def two_models(path: Path) -> Path:
     return write(path, cells, [record(one) for one in cells], [speed(one) for one in classes.values()])
 
 
+def with_gan(path: Path) -> Path:
+    """CFG on a diffusion model, and a generator of one pass without a sampler."""
+    known = [cell("unguided"), cell("cfg", 1.5)]
+    gan = {"model": ModelRef(name="digits_gan", digest="e" * 16), "one_pass": True, "diffusion": None}
+    cells = [*known, known[0].model_copy(update=gan)]
+    records = [record(one) for one in known]
+    records.append(records[0].model_copy(update={"cell": cells[-1], "id": cells[-1].id, "nfe": 1.0}))
+    return write(path, cells, records, [speed(one) for one in cells])
+
+
 def sampler_grid(path: Path, samplers: Sequence[str], steps: Sequence[int], scales: Sequence[float]) -> Path:
     """Samplers x steps x scales of CFG."""
     cells = [cell("cfg", s, sampler=name, steps=n) for name in samplers for n in steps for s in scales]
@@ -161,7 +169,8 @@ def sampler_grid(path: Path, samplers: Sequence[str], steps: Sequence[int], scal
 def _rung(one: Cell, metric: str, samples: int) -> Rung:
     """Mean curve + common noise + a little own noise; the plain FID is biased by 300 / N."""
     common, own = np.random.default_rng([one.seed, samples]), np.random.default_rng(int(one.id, 16) % 2**32)
-    size = {"fid": 0.3, "inception_score": 0.1, "precision": 0.01, "recall": 0.02, "accuracy": 0.005}[metric]
+    sizes = {"fid": 0.3, "inception_score": 0.1, "precision": 0.01, "recall": 0.02, "accuracy": 0.005}
+    size = {**sizes, "clip_score": 0.1}[metric]
     spread = size * np.sqrt(2000 / samples)
     pseudo = _mean(one, metric) + spread * (common.normal(size=GROUPS) * 0.9 + own.normal(size=GROUPS) * 0.4)
     bias = 300 / samples if metric == "fid" else 0.0
@@ -172,6 +181,7 @@ def _rung(one: Cell, metric: str, samples: int) -> Rung:
 
 def _mean(one: Cell, metric: str) -> float:
     method, strength = one.guidance.method, (one.guidance_scale - 1) + 0.5 * one.classifier_scale
+    strength += 0.2 * sum(scale - 1 for scale in one.model.scales.values())
     coarse = 30 / one.sampler.steps**1.5
     lacking = {"unconditional": 20.0, "classifier_uncond": 8 / (0.4 + one.classifier_scale)}.get(method, 0.0)
     means: dict[str, float] = {
@@ -179,6 +189,7 @@ def _mean(one: Cell, metric: str) -> float:
         "inception_score": 8.8 - 1.3 * np.exp(-2 * max(strength, 0)) - 0.15 * lacking,
         "precision": 0.78 + 0.12 * np.tanh(3 * max(strength, 0)) - 0.02 * max(strength, 0) - 0.01 * lacking,
         "recall": 0.87 * np.exp(-0.5 * max(strength, 0)) - 0.01 * lacking,
+        "clip_score": 29.0 + 3.0 * np.tanh(max(strength, 0)) - 0.1 * lacking,
         "accuracy": min(0.998, 0.975 + 0.03 * np.tanh(4 * max(strength, 0)) - 0.02 * lacking),
     }
     return means[metric]
@@ -186,7 +197,7 @@ def _mean(one: Cell, metric: str) -> float:
 
 def _timing(one: Cell, size: int, repeats: int, rng: np.random.Generator) -> Timing:
     network = one.evaluations * (0.001 + 0.0001 * size) * (1 + 0.05 * rng.random(repeats))
-    classifier = one.sampler.steps * 0.00005 * (size if "classifier" in one.guidance.method else 0) * np.ones(repeats)
+    classifier = one.classifier_evaluations * 0.00005 * size * np.ones(repeats)
     return Timing(
         batch_size=size,
         batched=True,

@@ -211,3 +211,23 @@ def test_an_adaptive_sweep_is_not_shared_out(tmp_path: Path) -> None:
     made = plan.plan(experiment.parse(SWEEP, "race.yaml"))
     with pytest.raises(InputError, match="--shard"):
         runner.draw_share(made, Shard(1, 2), runner.Options(tmp_path), Silent(), Here())
+
+
+def test_an_adaptive_sweep_looks_at_no_fewer_samples_than_its_score_needs() -> None:
+    """Below five for each of the 64 dimensions the bias of the distance differs from scale to scale."""
+    digits = {**SWEEP, "common": {**SWEEP["common"], "model": "digits"}}
+    made = plan.plan(experiment.parse({**digits, "num_samples": 1600, "budget": {"looks": 5}}, "race.yaml"))
+    assert made.tasks[0].looks == (400, 800, 1600)
+    with pytest.raises(InputError, match="by fid needs at least 320, 5 for each dimension"):
+        plan.plan(experiment.parse({**digits, "num_samples": 200, "budget": {"looks": 1}}, "race.yaml"))
+
+
+def test_scales_that_have_no_score_are_named(tmp_path: Path) -> None:
+    grid = {**SWEEP["sweeps"][0], "guidance_scale": [1, 2, 1e38]}
+    results = run(tmp_path / "x", sweeps=[grid])
+    (contest,) = results.plan.contests
+    (broken,) = (record for record in results.done if record.cell.guidance_scale == 1e38)
+    assert contest.unjudged == (broken.id,) and contest.best
+    assert any("Not judged, for want of a score: s = " in line for line in budget_lines(results))
+    alone = run(tmp_path / "y", sweeps=[{**grid, "guidance_scale": [1, 1e38]}])
+    assert any("too few scales have a score to compare" in line for line in budget_lines(alone))

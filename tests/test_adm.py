@@ -372,5 +372,5 @@ def test_weights_of_another_network_and_pickles_of_code_are_refused(folder: Path
     with pytest.raises(ValueError, match="does not hold the weights of this network"):
         adm.load_weights(network, folder / "diffusion.pt")
     torch.save({"run": print}, tmp_path / "diffusion.pt")
-    with pytest.raises(ValueError, match="does not hold the weights of this network"):
+    with pytest.raises(ValueError, match=r"diffusion.pt is not a file of tensors alone, .*could run code"):
         adm.load_weights(network, tmp_path / "diffusion.pt")

@@ -104,6 +104,27 @@ BODIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "eta above one": (grid(eta=1.5), ("sweeps[0].eta", "1.5", "<= 1")),
     "negative seed": (grid(seed=-1), ("sweeps[0].seed", "-1", ">= 0")),
     "unknown dtype": (grid(dtype="fp8"), ("sweeps[0].dtype", "'fp8'", "fp16")),
+    "unknown execution": (grid(execution="compiled"), ("'compiled'", "sweeps[0].execution", "did you mean 'compile'")),
+    "execution without a network": (grid(execution="compile"), ("sweeps[0].execution", "gaussians", "eager")),
+    "execution that needs a GPU": (
+        grid(model="digits", execution="cuda_graphs"),
+        ("sweeps[0].execution", "'cuda_graphs'", "CUDA"),
+    ),
+    "compiled emulation": (
+        grid(model="digits", execution="compile", dtype="bf16_emulated"),
+        ("sweeps[0].execution", "'bf16_emulated'", "roundings"),
+    ),
+    "compiled network that a method patches": (
+        grid(
+            model={"name": "digits", "attention": True},
+            method="pag",
+            pag_scale=1,
+            execution="compile",
+            guidance_scale=...,
+        ),
+        ("sweeps[0].execution", "'pag'", "replaces parts"),
+    ),
+    "unknown way of passes": (top(passes="joint"), ("passes = 'joint'", "sequential", "batched", "measured")),
     "dtype that the model lacks": (grid(dtype="bf16_emulated"), ("gaussians", "fp32, fp64")),
     "interval reversed": (grid(interval=[2, 0.1]), ("sweeps[0].interval", "[2, 0.1]", "below")),
     "interval of steps reversed": (grid(interval={"step": [3, 1]}), ("interval", "0 <= from < to <= 4")),
@@ -126,8 +147,8 @@ BODIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown profile field": (top(profile={"repeat": 5}), ("'repeat'", "did you mean 'repeats'")),
     "too few repeats": (top(profile={"repeats": 1}), ("profile.repeats = 1", "3")),
     "batch of no samples to time": (top(profile={"batch_sizes": [1, 0]}), ("batch_sizes", "at least 1")),
-    "unknown reference": (top(reference="digit"), ("'digit'", "reference", "did you mean 'digits'")),
-    "unknown encoder": (top(encoder="inception"), ("'inception'", "encoder", "digits, gaussians")),
+    "unknown reference": (top(reference="digit"), ("reference in", "did you mean 'digits'")),
+    "unknown encoder": (top(encoder="incepton"), ("'incepton'", "encoder", "did you mean 'inception'")),
 }
 
 TEXTS: dict[str, tuple[bytes, tuple[str, ...]]] = {

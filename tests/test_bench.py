@@ -56,7 +56,9 @@ def test_start_up_is_timed_for_experiments_that_are_planned_as_large_as_asked() 
 
 
 def test_growth_varies_one_thing_at_a_time() -> None:
-    assert [finding.what for finding in growth.run(quick=True).findings] == ["seconds with 2 times the samples"]
+    first, *_ = found = [finding.what for finding in growth.run(quick=True).findings]
+    assert first == "seconds with 2 times the samples"
+    assert [any(word in what for what in found) for word in ("dimensions", "worker")] == [True, True]
 
 
 def test_the_script_scores_the_same_images_as_cfgbench_does() -> None:
@@ -113,6 +115,9 @@ def test_files_keep_what_was_not_run_again(tmp_path: Path) -> None:
     assert "| one | 1.5 | 1 to 2 | at least 1 | yes |" in text
     assert "| two | 0.4 s | 0.3 s to 0.5 s | at most 0.5 s | yes |" in text
     assert "A note." in text
+    rare = Finding("three", 0.0, 0.0, 0.018, 0.05, at_least=False, interval=True)
+    write.write({"answer": Result([], [rare])}, tmp_path)
+    assert "| three | 0 | 0 to 0.018 (95 %) | at most 0.05 | yes |" in (tmp_path / "summary.md").read_text()
     write.write({"frechet": Result([], [Finding("one", 0.5, 0.5, 0.5, 1.0)])}, tmp_path)
     assert "| one | 0.5 | 0.5 to 0.5 | at least 1 | no |" in (tmp_path / "summary.md").read_text()
 

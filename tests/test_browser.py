@@ -122,10 +122,14 @@ def scroll_through(page: Page) -> None:
 
 
 def figure(page: Page, within: str) -> Locator:
-    """The first drawn figure of a section."""
+    """The first figure of a section: drawn, and in the middle of a screen, pushed about by none above it."""
     found = page.locator(f"{within} .figure").first
-    found.scroll_into_view_if_needed()
-    until(page, "node => node.data", arg=found.element_handle())
+    handle, places = found.element_handle(), [-1.0]
+    until(page, "node => { node.scrollIntoView({ block: 'center' }); return node.data; }", arg=handle)
+    while places[-4:] != places[-1:] * 4:  # playwright's own scrolling waits for repaints to end, which they may not
+        page.wait_for_timeout(50)
+        found.evaluate("node => node.scrollIntoView({ block: 'center' })")
+        places.append(found.evaluate("node => node.getBoundingClientRect().top"))
     return found
 
 
@@ -235,6 +239,25 @@ def test_hovering_tells_value_interval_and_count(desk: Page) -> None:
     assert all(words in said for words in ("s = 1.1 (w = 0.1)", "FID 1.55", "95 % interval", "N = 2000"))
 
 
+def test_a_scale_axis_that_is_not_linear_says_so(desk: Page) -> None:
+    title = figure(desk, "#curves").evaluate("node => node.layout.xaxis.title.text")
+    assert title == "guidance scale s (\u221a axis)"
+
+
+def test_every_trade_off_rings_the_best_by_the_first_score(desk: Page) -> None:
+    figures = desk.locator("#tradeoffs .figure")
+    handles = [figures.nth(i).element_handle() for i in range(figures.count())]
+    for handle in handles:
+        until(desk, "node => { node.scrollIntoView({ block: 'center' }); return node.data; }", arg=handle)
+    ringed = """node => node.data.slice(0, -1).flatMap((trace, i, all) => {
+        if (trace.customdata) return [];
+        const curve = all[i - 1];
+        return [curve.customdata[curve.x.findIndex((x, k) => x === trace.x[0] && curve.y[k] === trace.y[0])]];
+    })"""
+    assert len({tuple(handle.evaluate(ringed)) for handle in handles}) == 1
+    assert "A ring marks its best FID in every panel" in (desk.locator("#tradeoffs .intro").text_content() or "")
+
+
 def test_points_can_be_reached_by_keyboard_alone(desk: Page) -> None:
     figure(desk, "#curves").focus()
     desk.keyboard.press("ArrowRight")
@@ -252,6 +275,14 @@ def test_a_table_is_downloaded_as_csv_as_it_is_embedded(desk: Page, folder: Path
     assert download.value.suggested_filename == "results.csv"
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 1 + len(load(folder).plan.cells)
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_a_tables_caption_wraps_below_it_and_never_scrolls_with_it(visit: Open, report: str, width: int) -> None:
+    captions = visit(report, width).locator("#tables figcaption")
+    assert captions.count() > 0
+    assert all(captions.nth(i).evaluate("node => node.closest('.scroll')") is None for i in range(captions.count()))
+    assert all(captions.nth(i).evaluate("node => node.scrollWidth <= innerWidth") for i in range(captions.count()))
 
 
 def test_hostile_text_is_shown_as_text(visit: Open, tmp_path: Path) -> None:
@@ -279,6 +310,12 @@ def test_a_report_of_whatever_is_finished_opens_without_errors(visit: Open, tmp_
     page = visit(rendered(PARTIAL[name](tmp_path / "partial")), PHONE)
     scroll_through(page)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE
+
+
+def test_a_generator_without_a_sampler_is_told_from_the_rest_by_its_model_alone(visit: Open, tmp_path: Path) -> None:
+    page = visit(rendered(made.with_gan(tmp_path / "gan")))
+    labels = page.locator("#speed .bars").first.locator(".bar-label").all_text_contents()
+    assert labels == ["unguided, digits", "CFG, digits", "unguided, digits_gan"]
 
 
 def test_points_of_the_plane_are_drawn_and_move(visit: Open, tmp_path: Path) -> None:

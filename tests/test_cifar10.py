@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cfgbench import adm_layout, experiment, plan, store, worker
 from cfgbench.adm_layout import Architecture, Networks
 from cfgbench.cli import main
+from cfgbench.errors import InputError
 from cfgbench.models import adm
 from cfgbench.models.adm_networks import Classifier, UNet
 from cfgbench.training import card, cifar10, cifar10_losses, pictures, resumable
@@ -251,6 +252,16 @@ def test_the_trained_folder_is_swept_with_cfg_and_classifier_guidance(folder: Pa
         costs.append((float(block["nfe"][0]), float(block["classifier_passes"][0])))
     assert costs == [(2, 0), (2, 0), (4, 0), (2, 2), (2, 2), (4, 0)]
     assert len(seen) == len(tasks)
+
+
+def test_a_folder_that_was_never_trained_says_how_to(tmp_path: Path) -> None:
+    model = {"name": "cifar10", "path": str(tmp_path / "none")}
+    sweeps = [{"model": model, "sampler": "ddim", "steps": 2, "guidance_scale": 2}]
+    with pytest.raises(InputError) as caught:
+        plan.plan(experiment.parse({"name": "x", "num_samples": 100, "sweeps": sweeps}, "x.yaml"))
+    assert f"{tmp_path}/none/config.json is missing" in str(caught.value)
+    assert f"`cfgbench train cifar10 --data FOLDER --output {tmp_path}/none`" in str(caught.value)
+    assert "openaipublic" not in str(caught.value)
 
 
 @pytest.mark.gpu

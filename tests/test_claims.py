@@ -493,6 +493,10 @@ def test_the_published_ledger_decides_the_article_and_half_of_the_rest() -> None
     assert {row["verdict"] for row in rows} <= set(findings.VERDICTS)
 
 
+def test_no_bound_is_written_as_minus_zero() -> None:
+    assert findings.with_interval(Measured(0.12, -0.0004, 0.25, "t")) == "0.12 [0.00, 0.25]"
+
+
 def test_an_experiment_has_its_share_of_the_ledger(tmp_path: Path) -> None:
     found = worlds.evidence(WORLDS["7"][0], "p_uncond")
     decisions = ledger.judge(found)

@@ -5,35 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from cfgbench import clip_models
-
-SHAPE = {
-    "embed_dim": 8,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-PREPARATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bicubic", "resize_mode": "shortest"}
+from cfgbench import clip_models, encoder_files
+from tests.tiny_encoders import save_clip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random CLIP in open_clip's own layout."""
-    return save(tmp_path_factory.mktemp("clip"))
-
-
-def save(folder: Path) -> Path:
-    from open_clip.model import CLIP
-    from safetensors.torch import save_file
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = CLIP(**SHAPE)
-    folder.mkdir(exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": SHAPE, "preprocess_cfg": PREPARATION}))
-    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_a_folder_is_loaded_with_its_own_preparation(folder: Path) -> None:
@@ -78,7 +58,7 @@ def test_weights_of_a_tag_are_found_in_the_hub_cache(
 BAD = {
     "a model that open_clip lacks": ({"model": "ViT-L-13"}, "no pretrained 'ViT-L-13'; it has, for example, ViT-B-16"),
     "a tag that a model lacks": ({"pretrained": "opnai"}, "ViT-L-14 has no pretrained tag 'opnai'; it has"),
-    "a tag and a path": ({"pretrained": "openai", "path": "x"}, "both name weights; give one"),
+    "a tag of no file": ({"pretrained": "openai", "path": "x"}, "says how a weight file was trained, and x is none"),
     "a file that is not there": ({"path": "no/such.safetensors"}, "neither a weight file nor a folder no/such"),
     "a repository that is not there": ({"path": "some/clip"}, "some/clip is not in the hub cache"),
 }
@@ -103,3 +83,18 @@ def test_a_half_downloaded_file_is_said_to_be_damaged(folder: Path, tmp_path: Pa
 def test_weights_of_another_architecture_are_refused_with_a_sentence(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"open_clip cannot load .* as RN50"):
         clip_models.load("RN50", path=str(folder / "open_clip_model.safetensors"))
+
+
+def test_a_file_of_a_tag_is_loaded_as_that_tag_was_trained(tmp_path: Path) -> None:
+    """OpenAI's networks have QuickGELU, which their name alone does not say."""
+    import open_clip
+    import torch
+
+    file = tmp_path / "weights.pt"
+    torch.save(open_clip.create_model("ViT-B-32").state_dict(), file)
+    plain, tagged = (clip_models.load("ViT-B-32", tag, str(file)) for tag in (None, "openai"))
+    kinds = [{type(module).__name__ for module in clip.network.modules()} for clip in (plain, tagged)]
+    assert ["QuickGELU" in found for found in kinds] == [False, True]
+    assert encoder_files.clip_settings("ViT-B-32", "openai", str(file)) == {"model": "ViT-B-32", "pretrained": "openai"}
+    assert encoder_files.clip_settings("ViT-B-32", None, str(file)) == {"model": "ViT-B-32"}
+    assert encoder_files.clip_settings() == {"model": "ViT-L-14", "pretrained": "openai"}

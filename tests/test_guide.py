@@ -12,10 +12,13 @@ import yaml
 
 from cfgbench import cli, experiment
 from cfgbench import plan as planner
+from cfgbench.claims.ledger import claims
+from cfgbench.registry import DTYPES, METHODS, MODELS, SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "cfgbench" / "docs" / "guide.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 class Block(NamedTuple):
@@ -125,3 +128,26 @@ def test_a_number_without_an_error_is_that_of_the_results() -> None:
         for text in numbers:
             assert text in TEXT
             assert re.search(rf"\| \**{re.escape(text)}\** \|", rows[name])
+
+
+@pytest.mark.parametrize("name", [*MODELS, *METHODS, *SAMPLERS, *DTYPES])
+def test_every_name_that_an_experiment_can_use_is_in_the_guide(name: str) -> None:
+    assert f"`{name}`" in TEXT
+
+
+@pytest.mark.parametrize("text", [TEXT, README], ids=["guide", "README"])
+def test_the_number_of_claims_is_that_of_the_ledger(text: str) -> None:
+    numbers = [claim.number for claim in claims()]
+    own = sum(number.startswith("T") for number in numbers)
+    assert f"{len(numbers) - own} published claims and {own} questions of our own" in text
+
+
+def test_every_section_is_in_the_list_of_contents() -> None:
+    listed = re.findall(r"^- \[(.+)\]\(#", TEXT, re.MULTILINE)
+    assert listed == re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
+def test_a_link_of_the_readme_leads_somewhere(target: str) -> None:
+    path, _, anchor = target.partition("#")
+    assert (ROOT / path).exists() and (not anchor or anchor in anchors())

@@ -97,12 +97,12 @@ ALLOWED = {
     "pandas": ("cfgbench.tables.", "cfgbench.figures", "cfgbench.report", "cfgbench.answer"),
     "matplotlib": ("cfgbench.figures", "cfgbench.report"),
     "rich": ("cfgbench.console",),
-    "yaml": ("cfgbench.experiment", "cfgbench.bench.startup"),
+    "yaml": ("cfgbench.yaml_text",),
     "ray": ("cfgbench.ray_pool",),
     "sklearn": ("cfgbench.training.",),
-    "transformers": ("cfgbench.models.",),
+    "transformers": ("cfgbench.models.", "cfgbench.encoders.pictures"),
     "huggingface_hub": ("cfgbench.checkpoints",),
-    "pyarrow": ("cfgbench.prompts", "cfgbench.training.pictures"),
+    "pyarrow": ("cfgbench.prompts", "cfgbench.references.pictures", "cfgbench.training.pictures"),
 }
 
 
@@ -145,7 +145,10 @@ TORCH_FREE = (
     *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
     *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
     *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels", "cache", "clip_models"),
-    *("adm_layout", "kandinsky_layout", "pipeline_layout", "class_layouts", "suitability"),
+    *("model_refs",),
+    *("adm_layout", "kandinsky_layout", "pipeline_layout", "class_layouts", "suitability", "protocols", "sample_facts"),
+    *("encoder_refs", "encoder_files", "preparation", "references/source", "references/pictures", "references/fitting"),
+    *("references/survey", "references/features", "references/sets", "references/statistics_file"),
 )
 
 
@@ -162,12 +165,14 @@ TARGETS = {
     **{f"model {name}": entry.target for name, entry in MODELS.items()},
     **{f"noise levels of {name}": entry.noise_levels for name, entry in MODELS.items() if entry.noise_levels},
     **{f"files of {name}": entry.files for name, entry in MODELS.items() if entry.files},
+    **{f"size of {name}": entry.size for name, entry in MODELS.items() if entry.size},
     **{f"lacks of {name}": entry.lacks for name, entry in MODELS.items() if entry.lacks},
     **{f"notes on {name}": entry.notes for name, entry in MODELS.items() if entry.notes},
     **{f"classes of {name}": entry.num_classes for name, entry in MODELS.items() if isinstance(entry.num_classes, str)},
     **{f"metric {name}": entry.target for name, entry in METRICS.items()},
     **{f"encoder {name}": entry.target for name, entry in ENCODERS.items()},
     **{f"files of encoder {name}": entry.files for name, entry in ENCODERS.items() if entry.files},
+    **{f"settings of encoder {name}": entry.settings for name, entry in ENCODERS.items() if entry.settings},
     **{f"reference {name}": entry.target for name, entry in REFERENCES.items()},
 }
 
@@ -177,13 +182,14 @@ def test_every_target_of_the_registry_resolves(entry: str) -> None:
     assert callable(resolve(TARGETS[entry]))
 
 
-@pytest.mark.parametrize(
-    "job", ["worker:draw_block", "worker:score_cell", "worker:ready", "worker:redraw", "profiling:measure"]
-)
+JOBS = ("draw_block", "score_cell", "ready", "redraw", "encode_reference")
+
+
+@pytest.mark.parametrize("job", [*(f"worker:{name}" for name in JOBS), "profiling:measure"])
 def test_every_job_that_is_named_resolves(job: str) -> None:
     assert callable(resolve(f"cfgbench.{job}"))
     assert job.split(":")[1] in "".join(
-        (PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool", "verification")
+        (PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool", "verification", "preparation")
     )
 
 

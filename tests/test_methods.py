@@ -32,7 +32,7 @@ from cfgbench.sampling import Request, Step
 from cfgbench.tables.results import load as load_results
 from cfgbench.tables.rows import result_rows
 from tests import synthetic as made
-from tests.conftest import make_batch
+from tests.conftest import DIGITS_METHODS, make_batch
 
 FP32: dict[str, Any] = {"dtype": torch.float32, "state_dtype": torch.float32}
 N = 12
@@ -275,7 +275,7 @@ def test_a_network_without_attention_is_refused_where_it_is_disturbed() -> None:
         pass
 
 
-@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if "diffusion" in entry.families])
+@pytest.mark.parametrize("name", DIGITS_METHODS)
 def test_one_batched_call_and_a_copied_trajectory_give_what_single_calls_give(name: str) -> None:
     model, scale = load_digits(attention=True, weak_steps=100), METHODS[name].scale
     guided = bound(name, **({scale: 0.8} if scale else {}))

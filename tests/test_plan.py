@@ -248,6 +248,26 @@ def test_blocks_hold_whole_rounds_of_labels() -> None:
     assert (general.num_classes, general.block_size, len(general.starts)) == (3, 99, 10)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "num_samples", "expected"),
+    [
+        (None, 2000, 100),
+        (50, 2000, 100),
+        (100, 2000, 100),
+        (500, 2000, 500),
+        (512, 2000, 500),
+        (700, 2000, 500),  # 700 is no share of 2000
+        (4096, 2000, 2000),
+        (4096, 300, 300),
+    ],
+)
+def test_a_block_is_as_large_as_a_batch_that_the_samples_can_be_shared_into(
+    batch_size: int | None, num_samples: int, expected: int
+) -> None:
+    (task,) = plan_of({}, num_samples=num_samples, batch_size=batch_size).tasks
+    assert (task.block_size, task.batch_size) == (expected, batch_size or 100)
+
+
 def test_more_samples_are_the_same_cell_but_another_request() -> None:
     (few,), (many,) = plan_of({}).tasks, plan_of({}, num_samples=800).tasks
     assert few.cell.id == many.cell.id and few.digest != many.digest and few.origin == many.origin
@@ -269,3 +289,9 @@ def test_the_weights_that_a_method_does_not_consult_are_not_in_its_id() -> None:
 def test_a_range_with_too_many_cells_is_refused_at_once() -> None:
     with pytest.raises(InputError, match=r"make 200,000,000 cells; at most 100,000"):
         cells_of({"seed": "0, 1, ..., 9999", "steps": "1, 2, ..., 10000", "guidance_scale": [2, 3]})
+
+
+def test_a_distance_of_too_few_samples_is_remarked() -> None:
+    few, enough = (plan_of({"model": "digits"}, num_samples=n, metrics=["fid", "accuracy"]).notes for n in (300, 400))
+    remark = "of 300 samples tells little: it wants 320 or more, see the guide"
+    assert few == (f"fid {remark}", f"fid_train {remark}") and not enough

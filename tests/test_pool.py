@@ -1,7 +1,9 @@
 """Jobs come back with what became of them, whatever dies on the way."""
 
 import os
+import platform
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -49,6 +51,25 @@ def test_a_job_that_kills_its_worker_is_found_out_and_the_others_are_done() -> N
     results = drained(LocalPool(2), [*good[:7], bad[0], *good[7:9], bad[1], *good[9:]])
     assert [results[f"good {k}"] for k in range(30)] == list(range(1, 31))
     assert all("its worker process died each time" in str(results[f"bad {k}"]) for k in range(2))
+
+
+def pages_asked_for(megabytes: int) -> int:
+    """How often the system is asked for memory by passes that take and free as much, the first of them not counted."""
+    counts = []
+    for _ in range(20):
+        blocks = [bytearray(1 << 20) for _ in range(megabytes)]
+        blocks.clear()
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return counts[-1] - counts[1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have rules of their own")
+def test_a_worker_keeps_the_memory_of_a_pass_for_the_next() -> None:
+    command = [sys.executable, "-c", "from tests.test_pool import pages_asked_for; print(pages_asked_for(16))"]
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    alone = int(subprocess.run(command, env=usual, capture_output=True, check=True).stdout)
+    worker = drained(LocalPool(1), [Job(("pages", 0), "tests.test_pool:pages_asked_for", (16,))])["pages"]
+    assert worker < 100 < alone
 
 
 def test_many_killers_take_no_innocent_job_with_them() -> None:

@@ -35,6 +35,12 @@ def test_every_kind_of_file_gives_the_same_prompts_in_order(file: str, tmp_path:
     assert found.digest == load(tmp_path, file="plain.txt").digest
 
 
+def test_a_table_with_tabs_may_use_quotation_marks_as_characters(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text('id\tcaption\n0\t"X" marks the spot\n1\ta sign that says "STOP"\n')
+    found = load(tmp_path, file="x.tsv", column="caption")
+    assert found.texts == ('"X" marks the spot', 'a sign that says "STOP"')
+
+
 def test_a_parquet_file_gives_them_too(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet", reason="parquet needs pyarrow")
@@ -76,6 +82,8 @@ def test_order_and_wording_are_in_the_digest_and_the_first_so_many_are_a_set_of_
         ("x.csv", b"id,text\n1,one\n", {"column": "txt"}, "has no column 'txt'; it has id, text"),
         ("x.csv", b"id,text\n1,one\n2, \n", {"column": "text"}, "prompt 2 of x.csv is empty"),
         ("x.csv", b"id,text\n1\n", {"column": "text"}, "row 1 of x.csv has None as text"),
+        ("x.csv", b'id,text\n1,one\n2,"X" marks\n', {"column": "text"}, "line 3 of"),
+        ("x.tsv", b'id\ttext\n1\t"a ""b"""\n2\t"X" marks\n', {"column": "text"}, "line 3 of"),
         ("x.jsonl", b'{"text": "one"}\nnonsense', {"column": "text"}, "line 2 of"),
         ("x.jsonl", b"[1]", {"column": "text"}, "is no JSON object"),
         ("x.docx", b"one", {}, "x.docx is none of .txt, .csv, .tsv, .jsonl, .parquet"),
@@ -91,8 +99,24 @@ def test_what_is_wrong_with_a_prompt_set_is_named(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read .*none\.txt: No such file"):
+    with pytest.raises(InputError, match=rf"there is no {tmp_path}/none\.txt nor .*/none\.txt$"):
         load(tmp_path, file="none.txt")
+    with pytest.raises(
+        InputError, match=r"published at https://github\.com/mlcommons/inference, in its folder text_to"
+    ):
+        load(tmp_path, file="captions_source.tsv", column="caption")
+
+
+def test_a_file_is_looked_for_beside_the_experiment_and_then_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("a fox")
+    assert load(tmp_path / "experiments", file="p.txt").texts == ("a fox",)
+    (tmp_path / "experiments" / "p.txt").write_text("two foxes")
+    prompts.load.cache_clear()
+    assert load(tmp_path / "experiments", file="p.txt").texts == ("two foxes",)
 
 
 @pytest.fixture(scope="module")

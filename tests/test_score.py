@@ -158,7 +158,9 @@ def test_feature_files_score_as_the_images_they_come_from(drawn: Drawn, tmp_path
     same_scores(found[2.0], drawn.records[2.0])
 
 
-def test_a_reference_of_moments_serves_fid_and_says_why_nothing_else(drawn: Drawn, tmp_path: Path) -> None:
+def test_a_reference_of_moments_serves_fid_and_says_why_nothing_else(
+    drawn: Drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     features = drawn.arrays[1.0]["features"].astype(np.float64)
     np.savez(tmp_path / "ref.npz", mu=features.mean(0), sigma=np.cov(features.T))
     np.savez(tmp_path / "all.npz", features=features)
@@ -167,7 +169,12 @@ def test_a_reference_of_moments_serves_fid_and_says_why_nothing_else(drawn: Draw
     points = score(tmp_path / "b", "--reference", str(tmp_path / "all.npz"), f"s=2:{tmp_path / 'f.npz'}")[2.0]
     assert scores(moments)["fid"].value == pytest.approx(scores(points)["fid"].value, rel=1e-9)
     assert set(scores(moments)) == {"fid"}
-    assert {absent.column: absent.reason for absent in moments.absent}["kid"].startswith("this reference holds a mean")
+    notes = Store(tmp_path / "a").plan().notes
+    assert notes == ("reference ref.npz: a mean and a covariance, of which FID alone can be computed",)
+    arguments = ("--reference", str(tmp_path / "ref.npz"), f"s=2:{tmp_path / 'f.npz'}")
+    assert "metric 'kid' needs more of the reference than ref.npz holds" in refusal(
+        capsys, *arguments, "--metrics", "kid"
+    )
 
 
 def test_unchanged_input_is_not_scored_again_and_a_changed_image_is_a_new_cell(
@@ -271,7 +278,7 @@ def test_bad_images_stop_with_one_sentence(tmp_path: Path, capsys: pytest.Captur
     sentences: Mapping[Path, str] = {
         mixed: "images of 2 sizes: 8x8 (2), 9x8 (1)",
         broken: "1 of 3 files in",
-        large: "images of 16x16; encoder 'digits' reads 8x8 only",
+        large: "images of 16x16; encoder digits reads 8x8 only",
         tmp_path / "e": "holds no images",
         tmp_path / "nowhere": "no folder",
     }
@@ -293,7 +300,8 @@ def test_bad_arguments_stop_with_one_sentence(tmp_path: Path, capsys: pytest.Cap
         assert sentence in refusal(capsys, "--reference", "digits", argument)
     assert "no samples given" in refusal(capsys, "--reference", "digits")
     assert "--name" in refusal(capsys, "--reference", "digits", f"s=1:{pngs}", "--name", "../x")
-    assert "no reference 'coco'" in refusal(capsys, "--reference", "coco", f"s=1:{pngs}", "--encoder", "digits")
+    nowhere = refusal(capsys, "--reference", "coco", f"s=1:{pngs}", "--encoder", "digits")
+    assert "/coco; a reference is a name" in nowhere
     assert "unknown metric 'fit'" in refusal(capsys, "--reference", "digits", f"s=1:{pngs}", "--metrics", "fit")
 
 

@@ -225,3 +225,33 @@ def test_the_store_reads_nothing_pickled(store: Store) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         store.write_block("c", 0, {"evil": np.array([{}], dtype=object)})
     assert "pickle" not in Path(store_module.__file__).read_text().replace("allow_pickle=False", "")
+
+
+@pytest.mark.parametrize(("cell", "start"), [("c", 100), ("d", 0)])
+def test_a_block_that_was_copied_to_another_place_is_not_believed(store: Store, cell: str, start: int) -> None:
+    store.write_block("c", 0, BLOCK)
+    store.write_block(cell, start, BLOCK)
+    store._block_path("c", 0).replace(store._block_path(cell, start))
+    assert store.block(cell, start) is None and not store.has_block(cell, start)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_classes": 0}, {"block_size": 0}, {"batch_size": -1}, {"num_samples": -1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_with_impossible_counts_is_not_believed(store: Store, change: dict[str, int]) -> None:
+    store.write_record(RECORD.model_copy(update=change))
+    assert store.cell(CELL.id) is None
+
+
+@pytest.mark.parametrize("change", [{"replicates": (1.0,)}, {"value": 1e999}], ids=["one replicate", "infinite"])
+def test_a_record_with_an_impossible_score_is_not_believed(store: Store, change: dict[str, object]) -> None:
+    """With its checksum made anew, as by a forger, or by a program that went wrong."""
+    body = RECORD.model_copy(update={"scores": ()}).model_dump(mode="json")
+    score = RECORD.scores[0].model_dump(mode="json")
+    body["scores"] = [{**score, **{name: list(v) if isinstance(v, tuple) else v for name, v in change.items()}}]
+    body["checksum"] = store_module._checksum(body)
+    store.records.mkdir(parents=True)
+    (store.records / f"{CELL.id}.json").write_text(json.dumps(body))
+    assert store.cell(CELL.id) is None

@@ -4,12 +4,14 @@ import csv
 import io
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cfgbench import report
+from cfgbench.cell import ModelRef
 from cfgbench.errors import InputError
 from cfgbench.records import CellRecord
 from cfgbench.tables import compare, rows, text
@@ -125,6 +127,16 @@ def test_an_interval_shares_the_unguided_cell_but_not_the_plain_unconditional_on
     assert [len(arm.points) for arm in results.arms] == [len(made.SCALES), len(made.SCALES) - 1]
 
 
+def test_curves_that_differ_in_the_negative_prompt_share_the_unguided_cell_that_has_none(tmp_path: Path) -> None:
+    told = [ModelRef(name="sdxl", parameters={"negative_prompt": text}, digest="d" * 16) for text in ("a", "b")]
+    cells = [made.cell("unguided", of=told[0].conditional), *(made.cell("cfg", s, of=m) for m in told for s in (2, 4))]
+    results = load(made.write(tmp_path, cells, map(made.record, cells), [made.speed(one) for one in cells]))
+    assert [[point.scale for point in arm.points] for arm in results.arms] == [[1, 2, 4], [1, 2, 4]]
+    assert all(results.unguided(cell) is results.records[cells[0].id] for cell in cells)
+    assert all(row["ratio_to_unguided"] is not None for row in rows.speed_rows(results))
+    assert len(results.families()) == 1
+
+
 def test_cells_with_different_sample_counts_are_compared_at_their_largest_common_rung(tmp_path: Path) -> None:
     cells = [made.cell("cfg", s) for s in (1.0, 1.1, 1.5)]
     records = [made.record(cells[0]), made.record(cells[1], samples=4000), made.record(cells[2], samples=800)]
@@ -201,6 +213,41 @@ def test_markdown_and_latex_mark_the_best_and_the_tied(three: Results) -> None:
     assert r"\underline{8.802 $\pm$ 0.050}" in text.to_latex(table)
 
 
+def test_rows_of_equal_value_are_marked_alike(tmp_path: Path) -> None:
+    cells = [made.cell("cfg", 1.5), made.cell("classifier", 0.5)]
+    scores = tuple(made.score(cells[0], name) for name in made.METRICS)
+    results = load(made.write(tmp_path, cells, [made.record(cell, scores=scores) for cell in cells]))
+    assert {cell.mark for row in text.best_table(results).rows for cell in row[3:]} == {text.BEST}
+
+
+def test_of_a_single_row_nothing_is_best(tmp_path: Path) -> None:
+    cells = [made.cell("cfg", 1.5)]
+    results = load(made.write(tmp_path, cells, map(made.record, cells)))
+    for table in (text.best_table(results), text.results_table(results)):
+        assert {cell.mark for row in table.rows for cell in row} == {""}
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(0.04651, "0.0465"), (42.6415, "42.6"), (999.7, "1,000"), (1283.4, "1,280"), (9e5, "900,000")],
+)
+def test_a_number_is_written_to_three_digits_without_powers_of_ten(number: float, written: str) -> None:
+    assert text.short(number) == written
+
+
+def test_a_speed_table_has_no_column_of_what_was_not_measured(three: Results) -> None:
+    table = text.speed_table(three)
+    assert "images/s" in table.header and "J per image" not in table.header
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_without_scores_there_is_no_table_of_the_best(tmp_path: Path) -> None:
+    cells = [made.cell("cfg", 1.5)]
+    written = report.build(made.write(tmp_path, cells, [made.record(cells[0], columns=())]), formats=())
+    assert "results.md" in {path.name for path in written}
+    assert "best.md" not in {path.name for path in written}
+
+
 def test_special_characters_are_escaped() -> None:
     table = text.Table("50 % & more", ("a_b",), ((text.Text(r"x|y_{z}^2 \ #1 $ ~ <b>"),),))
     assert r"x|y\_\{z\}\textasciicircum{}2 \textbackslash{} \#1 \$ \textasciitilde{} \textless{}b\textgreater{}" in (
@@ -237,6 +284,27 @@ def test_identical_samples_along_an_axis_are_pointed_out(tmp_path: Path) -> None
     records = [made.record(cell, pixels="same") for cell in cells]
     report.build(made.write(tmp_path, cells, records), formats=())
     assert "drew identical samples" in (tmp_path / "summary.md").read_text()
+
+
+def test_what_is_shown_already_is_not_made_again_and_what_is_gone_or_changed_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [made.cell("cfg", s) for s in (1.1, 1.2)]
+    made.write(tmp_path, cells, map(made.record, cells))
+    monkeypatch.setattr(report, "build", partial(report.build, formats=()))
+
+    def rebuilt() -> bool:
+        (tmp_path / "summary.md").write_text("old")
+        report.refresh(tmp_path)
+        return (tmp_path / "summary.md").read_text() != "old"
+
+    assert rebuilt() and not rebuilt()
+    (tmp_path / "results.csv").unlink()
+    assert rebuilt() and (tmp_path / "results.csv").exists() and not rebuilt()
+    made.write(tmp_path, cells, [made.record(cells[0]), made.failed(cells[1])])
+    assert rebuilt() and not rebuilt()
+    (tmp_path / report.STATE).write_text("[]")
+    assert rebuilt() and not rebuilt()
 
 
 def _corrected(record: CellRecord, count: int) -> float:

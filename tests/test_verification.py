@@ -17,7 +17,9 @@ from cfgbench.pool import LocalPool
 from cfgbench.records import CellRecord
 from cfgbench.store import Store
 from cfgbench.verification import Request
+from tests import tiny_pipelines
 from tests.test_resume import Silent
+from tests.test_text_to_image_sweeps import Here, Silence
 
 BODY: dict[str, Any] = {
     "name": "x",
@@ -162,3 +164,23 @@ def test_a_strip_that_is_no_picture_counts_as_none(digits: Path) -> None:
     (digits / "records" / names[0]).write_bytes(b"not a picture")
     Image.new("L", (7, 8)).save(digits / "records" / names[1])
     assert len(verify(digits)) == 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_samples_of_prompts_are_drawn_again_with_the_prompts_of_their_experiment(tmp_path: Path) -> None:
+    folder = tiny_pipelines.save("stable_diffusion", tmp_path / "model")
+    file, texts, results = tmp_path / "x.yaml", tmp_path / "prompts.txt", tmp_path / "results"
+    texts.write_text("\n".join(f"{i} red foxes" for i in range(20)))
+    common = {"model": {"name": "stable_diffusion", "path": str(folder)}, "sampler": "ddim", "steps": 2}
+    body = {"name": "x", "num_samples": 20, "prompts": "prompts.txt", "common": common, "profile": None}
+    file.write_text(json.dumps({**body, "sweeps": [{"guidance_scale": [1, 3]}]}))
+    assert not runner.run(planner.plan(experiment.load(file)), runner.Options(results), Silence(), Here()).failed
+    findings = verification.verify(results, Request(samples=5, batch_size=2, experiment=file), Here())
+    assert len(findings) == 2 and all(finding.agrees for finding in findings)
+    with pytest.raises(InputError, match="keeps no prompts; name the experiment that does by --experiment"):
+        verification.verify(results, Request(), Here())
+    other = tmp_path / "y.yaml"
+    (tmp_path / "blue.txt").write_text("\n".join(f"{i} blue foxes" for i in range(20)))
+    other.write_text(file.read_text().replace("prompts.txt", "blue.txt"))
+    with pytest.raises(InputError, match="was asked by other prompts"):
+        verification.verify(results, Request(experiment=other), Here())

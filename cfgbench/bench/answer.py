@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from cfgbench import digits_data, digits_encoders, experiment, machine, metrics, plan, runner, statistics
 from cfgbench.bench.result import Finding, Result
@@ -162,10 +163,9 @@ def _findings(found: dict[str, list[Answer]], near: set[int]) -> list[Finding]:
     for way, answers in found.items():
         images = np.array([one.images for one in answers])
         made.append(Finding(f"images, {way}", float(images.mean()), float(images.min()), float(images.max())))
-        wrong = sum(one.named >= 0 and one.named not in near for one in answers) / len(answers)
-        made.append(Finding(f"wrong answers, {way}", wrong, wrong, wrong, ALPHA, at_least=False))
-        silent = sum(one.named < 0 for one in answers) / len(answers)
-        made.append(Finding(f"no answer, {way}", silent, silent, silent))
+        wrong = [one.named >= 0 and one.named not in near for one in answers]
+        made += [_share(f"wrong answers, {way}", wrong, ALPHA)]
+        made += [_share(f"no answer, {way}", [one.named < 0 for one in answers])]
     return made
 
 
@@ -183,7 +183,14 @@ def _fewer(what: str, many: Ints, few: Ints, target: float | None = None) -> Fin
     draws = rng.integers(0, len(many), size=(2000, len(many)))
     ratios = many[draws].mean(axis=1) / few[draws].mean(axis=1)
     low, high = np.quantile(ratios, (0.025, 0.975))
-    return Finding(what, float(many.mean() / few.mean()), float(low), float(high), target)
+    return Finding(what, float(many.mean() / few.mean()), float(low), float(high), target, interval=True)
+
+
+def _share(what: str, found: Sequence[bool], target: float | None = None) -> Finding:
+    """How often something was so, with its exact binomial interval (Clopper & Pearson 1934)."""
+    counted = binomtest(sum(found), len(found))
+    ends = counted.proportion_ci(0.95, method="exact")
+    return Finding(what, counted.statistic, ends.low, ends.high, target, at_least=False, interval=True)
 
 
 def _note(truth: Sequence[float], near: set[int], samples: int, count: int) -> str:
@@ -192,7 +199,7 @@ def _note(truth: Sequence[float], near: set[int], samples: int, count: int) -> s
     return (
         f"Time to answer: {count} repetitions on digits, DDIM with {STEPS} steps, {len(SCALES)} scales; each draws "
         f"with replacement from {samples:,} samples per scale, whose FID is the truth (best at s = {best:g}; right: "
-        f"{right}). Looks at {FIRST} samples and each doubling; ratios are of means, with 95 % bootstrap intervals."
+        f"{right}). Looks at {FIRST} samples and each doubling; ratios are of means, with bootstrap intervals."
     )
 
 

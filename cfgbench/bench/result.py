@@ -12,7 +12,7 @@ from cfgbench.tables.rows import Row
 
 @dataclass(frozen=True)
 class Finding:
-    """A number to quote: the median, the least and the greatest of what was measured, and what was aimed at."""
+    """A number to quote, with the least and the greatest of what was measured or a 95 % interval, and its target."""
 
     what: str
     value: float
@@ -21,6 +21,7 @@ class Finding:
     target: float | None = None
     at_least: bool = True  # else at most
     unit: str = ""  # of seconds: s; ratios have none
+    interval: bool = False  # whether low and high are a 95 % interval
 
     @property
     def met(self) -> bool | None:

@@ -28,7 +28,7 @@ class Silent:
 def run(quick: bool = False) -> Result:
     """Seconds of `--help`, and of planning, resuming and reporting an experiment of so many cells."""
     helped = in_turn({"cfgbench --help": _command("--help")}, 1 if quick else 7)
-    rows, findings = seconds_rows("start", helped), [_finding("`cfgbench --help`", helped["cfgbench --help"], 0.5)]
+    rows, findings = seconds_rows("start", helped), [_finding("cfgbench --help", helped["cfgbench --help"], 0.5)]
     for cells in (4,) if quick else CELLS:
         found = _of_experiment(cells, 1 if quick else 3)
         rows += [{**row, "cells": cells} for row in found[0]]
@@ -53,7 +53,10 @@ def _of_experiment(cells: int, rounds: int) -> tuple[list[Row], list[Finding]]:
     goal = 2.0 if cells == CELLS[-1] else None
     return (
         seconds_rows(f"{cells} cells", seconds),
-        [_finding(f"resuming {cells} finished cells", seconds["resume"], goal)],
+        [
+            _finding(f"resuming {cells} finished cells", seconds["resume"], goal),
+            _finding(f"cfgbench run of {cells} finished cells, as a command", seconds["cfgbench run again"], goal),
+        ],
     )
 
 

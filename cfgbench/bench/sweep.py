@@ -15,7 +15,7 @@ import torch
 
 from cfgbench import experiment, machine, plan, runner
 from cfgbench.bench import plain
-from cfgbench.bench.floor import over_floor
+from cfgbench.bench.floor import in_worker
 from cfgbench.bench.result import Result, in_turn, ratio, seconds_rows
 from cfgbench.bench.startup import Silent
 from cfgbench.pool import Done, Job, LocalPool
@@ -31,16 +31,16 @@ STEPS = 25
 
 def run(quick: bool = False) -> Result:
     """Seconds of both, in turn, and the scores of both."""
-    samples, steps, rounds = (200, 2, 1) if quick else (10_000, STEPS, 2)
+    samples, steps, rounds = (200, 2, 1) if quick else (10_000, STEPS, 3)
     threads = torch.get_num_threads()
     torch.set_num_threads(machine.cores())
     with tempfile.TemporaryDirectory(prefix="cfgbench-") as name, Warm() as pool:
-        made = plan.plan(experiment.parse(body(samples, steps), "cfgbench bench"))
+        plans = (plan.plan(experiment.parse(body(samples, steps, seed), "cfgbench bench")) for seed in range(rounds))
         scores: dict[float, plain.Scores] = {}
         folders = (Path(name) / str(number) for number in range(rounds + 1))
         sides = {
             "plain script": lambda: scores.update(plain.sweep(SCALES, samples, steps)),
-            "cfgbench": lambda: runner.run(made, runner.Options(next(folders), profile=False), Silent(), pool),
+            "cfgbench": lambda: runner.run(next(plans), runner.Options(next(folders), profile=False), Silent(), pool),
         }
         found = in_turn(sides, rounds, warm=False)
         rows = [*seconds_rows(f"{len(SCALES)} scales, {samples} samples each", found), *_agreement(Path(name), scores)]
@@ -55,8 +55,7 @@ def run(quick: bool = False) -> Result:
 
 def _network_alone(samples: int, steps: int, rounds: int) -> list[float]:
     """Seconds of the sweep's network passes and nothing else, were they spread over all cores without loss."""
-    torch.set_num_threads(1)
-    guided = over_floor({"name": "digits"}, BATCH, steps, rounds)["network"]  # two passes a step
+    guided = in_worker({"name": "digits"}, BATCH, steps, rounds)["network"]  # two passes a step
     batches = samples / BATCH * (len(SCALES) - 0.5)  # one of the scales is off, at half the passes
     return [seconds * batches / machine.cores() for seconds in guided]
 
@@ -71,9 +70,9 @@ def _why(alone: list[float], found: dict[str, list[float]]) -> str:
     )
 
 
-def body(samples: int, steps: int) -> dict[str, object]:
-    """The experiment."""
-    sweep = {"model": "digits", "guidance_scale": SCALES, "sampler": "ddim", "steps": steps}
+def body(samples: int, steps: int, seed: int) -> dict[str, object]:
+    """The experiment, with noise of its own, of which workers remember nothing."""
+    sweep = {"model": "digits", "guidance_scale": SCALES, "sampler": "ddim", "steps": steps, "seed": seed}
     return {"name": "sweep", "num_samples": samples, "metrics": METRICS, "profile": None, "sweeps": [sweep]}
 
 

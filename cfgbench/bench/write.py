@@ -12,6 +12,7 @@ from cfgbench.tables.rows import Row, to_csv
 from cfgbench.tables.text import Table, Text, to_markdown
 
 FILE = "findings.csv"
+WHAT = "Beside them the least and the greatest, or a 95 % interval where that is said."
 
 
 def write(results: Mapping[str, Result], folder: Path) -> list[Path]:
@@ -48,7 +49,7 @@ def summary(rows: list[Row]) -> str:
     """All findings as Markdown, with where and when they were made."""
     places = dict.fromkeys(f"{row['benchmark']}: {row['machine']}, {row['date']}" for row in rows)
     notes = dict.fromkeys(str(row["note"]) for row in rows if row.get("note"))
-    lines = ["# Benchmarks", "", "Medians of rounds in which all sides took turns; ratios round by round.", ""]
+    lines = ["# Benchmarks", "", "Medians of rounds in which all sides took turns; ratios round by round.", WHAT, ""]
     lines += [to_markdown(table(rows)), "", *(f"- {note}" for note in notes), "", "## Where and when", ""]
     return "\n".join([*lines, *(f"- {place}" for place in places), ""])
 
@@ -66,7 +67,8 @@ def _texts(row: Row) -> tuple[str, ...]:
     aim = "" if row["target"] in (None, "") else f"{side} {float(str(row['target'])):g}{unit}"
     met = "" if row["met"] in (None, "") else "yes" if _true(row["met"]) else "no"
     low, value, high = (f"{float(str(row[key])):.3g}{unit}" for key in ("low", "value", "high"))
-    return str(row["what"]), value, f"{low} to {high}", aim, met
+    kind = " (95 %)" if _true(row.get("interval")) else ""
+    return str(row["what"]), value, f"{low} to {high}{kind}", aim, met
 
 
 def _true(value: object) -> bool:

@@ -134,7 +134,8 @@ def with_interval(measured: Measured) -> str:
         return f"{measured.value:.3g} (no interval)"
     half = (measured.high - measured.low) / 2
     digits = max(0, 1 - floor(log10(half))) if half > 0 else 3
-    return f"{measured.value:.{digits}f} [{measured.low:.{digits}f}, {measured.high:.{digits}f}]"
+    value, low, high = (f"{number:z.{digits}f}" for number in (measured.value, measured.low, measured.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _mean(values: Sequence[float], how: str, level: float = 0.95) -> Measured:

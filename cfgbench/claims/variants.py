@@ -109,7 +109,10 @@ def frequencies(evidence: Evidence) -> list[Finding]:
     return [
         Finding("recall at s = 3, without low frequencies less with", over_seeds(recall), 0),
         Finding(
-            "share of saturation that is left", over_seeds(_saturation_left(evidence, high_only)), 0.75, above=False
+            "share of saturation left without low frequencies",
+            over_seeds(_saturation_left(evidence, high_only)),
+            0.75,
+            above=False,
         ),
         Finding("FID gain at s = 3", over_seeds(gains(evidence, high_only, cfg)), COUNTS),
     ]
@@ -120,7 +123,10 @@ def parallel(evidence: Evidence) -> list[Finding]:
     projected = _at(evidence, "apg", TOO_HIGH, momentum="0")
     return [
         Finding(
-            "share of saturation that is left", over_seeds(_saturation_left(evidence, projected)), 0.75, above=False
+            "share of saturation left without the parallel part",
+            over_seeds(_saturation_left(evidence, projected)),
+            0.75,
+            above=False,
         )
     ]
 

@@ -14,8 +14,8 @@ FORMATS = ("pdf", "png")
 SCOPE = (
     "Verdicts are about 8x8 digits, Gaussians in closed form and this machine: a claim that does not hold here is not "
     "refuted where it was made, and one that holds here is not confirmed there. Intervals are at 95 % for each finding "
-    "by itself, not for all claims together. Rules were written down before the experiments that they judge were run; "
-    "one that had to change later says so."
+    "by itself, so that of twenty decided claims about one may be wrong by chance. Rules were written down before the "
+    "experiments that they judge were run; one that had to change later says so."
 )
 
 
@@ -107,11 +107,12 @@ def to_latex(decisions: Sequence[Decision]) -> str:
 
 
 def tally(decisions: Sequence[Decision]) -> str:
-    """How many claims have which verdict, in one line."""
+    """How many claims have which verdict, in one line; questions of our own are told from published claims."""
     words = ("hold on this testbed", "do not hold on it", "are undecided for lack of power", "need what we do not have")
     counts = [sum(one.verdict == verdict for one in decisions) for verdict in VERDICTS]
     told = (f"{count} {word}" for count, word in zip(counts, words, strict=True))
-    return f"Of {len(decisions)} claims " + ", ".join(told)
+    own = sum(one.claim.number.startswith("T") for one in decisions)
+    return f"Of {len(decisions) - own} published claims and {own} questions of our own, " + ", ".join(told)
 
 
 def _table_row(decision: Decision) -> tuple[Text, ...]:

@@ -12,8 +12,8 @@ from cfgbench.errors import InputError
 
 Commands = argparse._SubParsersAction  # add_parser(name, help=...) makes the parser of one command
 NAMES = (  # as --help lists them
-    *("run", "plan", "report", "score", "recommend", "figures", "compare", "claims"),
-    *("check", "verify", "train", "costs", "bench"),
+    *("run", "plan", "doctor", "report", "score", "recommend", "figures", "compare", "claims"),
+    *("reference", "protocol", "check", "verify", "train", "costs", "shapes", "bench"),
 )
 
 

@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     with Bar(len(made.tasks), runner.finished(made, folder)) as bar:
         outcome = runner.run(made, settings, bar, executor)
     agrees = _check_scores(made, folder, settings.device) if options.check_scores else True
-    report.build(folder)
+    report.refresh(folder)
     print(overview.outcome(outcome, folder), file=sys.stderr)
     print(report.answer(folder))
     return 1 if outcome.failed or outcome.untimed or not agrees else 0

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cfgbench.commands import Commands, output_folder
+from cfgbench.commands import Commands, device_name, output_folder
 from cfgbench.errors import InputError
 
 
@@ -12,17 +12,27 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Its arguments."""
     parser = commands.add_parser("score", help="score images or features that were made elsewhere, with error bars")
     parser.add_argument("arms", nargs="*", metavar="s=SCALE:PATH", help="a folder of images, an ADM or feature .npz")
-    parser.add_argument("--reference", required=True, help="a name such as digits, a folder of images or an .npz")
+    parser.add_argument(
+        "--reference", required=True, help="a name such as digits, images (a folder, parquet), an .npz or {path: ...}"
+    )
     parser.add_argument("--name", default="scores", help="of the model in tables (default: scores)")
-    parser.add_argument("--encoder", help="the network that features come from (default: that of the reference)")
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the network that features come from, inception or '{name: clip, model: ViT-B-32}'; may be repeated "
+        "(default: that of the reference)",
+    )
     parser.add_argument("--metrics", help="for example fid,kid (default: all that can be had)")
     parser.add_argument("--manifest", type=Path, help="a CSV of images: path, scale, and method, seed, class, prompt")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     parser.add_argument("--output", type=Path, help="results folder (default: results/<name>)")
     parser.set_defaults(command=_score)
 
 
 def _score(options: argparse.Namespace) -> int:
-    from cfgbench import report
+    from cfgbench import machine, report
     from cfgbench.console import Bar
     from cfgbench.external import arms, manifest, score
 
@@ -31,7 +41,15 @@ def _score(options: argparse.Namespace) -> int:
         raise InputError("give the samples either as s=SCALE:PATH or in --manifest, not both")
     given = manifest.load(options.manifest) if options.manifest else arms.from_arguments(options.arms, notes)
     metrics = tuple(options.metrics.split(",")) if options.metrics else ()
-    request = score.Request(options.name, tuple(given), options.reference, options.encoder, metrics, tuple(notes))
+    request = score.Request(
+        name=options.name,
+        arms=tuple(given),
+        reference=options.reference,
+        encoders=tuple(options.encoder),
+        metrics=metrics,
+        notes=tuple(notes),
+        device=device_name(options.device, machine.has_cuda()),
+    )
     folder = output_folder(options.name, options)
     for note in notes:
         print(note, file=sys.stderr)

@@ -17,6 +17,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of cells and samples (default: 0)")
     parser.add_argument("--dtype", help="another one than recorded, to see the difference; no verdict")
     parser.add_argument("--scores", action="store_true", help="draw the cells as a whole and compare their scores too")
+    parser.add_argument("--experiment", type=Path, help="the file, for its prompts (default: the one that was run)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     parser.add_argument("--workers", type=positive, default=1, help="worker processes (default: 1)")
     parser.set_defaults(command=_verify)
@@ -37,6 +38,7 @@ def _verify(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         device=device,
         scores=options.scores,
+        experiment=options.experiment,
     )
     pool = LocalPool(options.workers)
     try:

@@ -132,7 +132,7 @@ def _class_label(speed: SpeedRecord) -> str:
     cell = speed.cell
     scale = {"guidance_scale", "classifier_scale"}
     rest = {key: item for key, item in cell.guidance.parameters.items() if key not in scale}
-    parts = [cell.model.label, cell.guidance.method, rest, cell.dtype]
+    parts = [cell.model.label, cell.guidance.method, rest, cell.arithmetic]
     return canonical_json([*parts, cell.diffusion.model_dump() if cell.diffusion else None])
 
 
@@ -149,4 +149,4 @@ def _settings(cell: Cell, without: Set[str] = frozenset()) -> str:
 
 
 def _part(cell: Cell, name: str) -> str:
-    return cell.model.label if name == "model" else str(cell.seed)
+    return canonical_json([cell.model.label, cell.model.scales]) if name == "model" else str(cell.seed)

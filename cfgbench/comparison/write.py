@@ -9,7 +9,7 @@ from cfgbench.comparison.contrasts import Contrast, contrast, largest_gap, speed
 from cfgbench.comparison.matching import Match, Pair
 from cfgbench.records import CellRecord, SpeedRecord
 from cfgbench.tables.compare import latency, value
-from cfgbench.tables.results import SCALE_SYMBOLS, Column, arm_fields, describe, varying
+from cfgbench.tables.results import SCALE_SYMBOLS, Column, arm_fields, cost_fields, describe, varying
 from cfgbench.tables.rows import Row, to_csv
 from cfgbench.tables.text import BEST, PLUS_MINUS, Table, Text, best_table, to_latex, to_markdown, with_error
 from cfgbench.units import show_seconds
@@ -94,7 +94,7 @@ def speed_rows(pair: Pair) -> Iterator[Row]:
     for match in pair.speeds:
         for one in speed_contrasts(match):
             low, high = one.interval or (None, None)
-            row: Row = {"first": pair.first.name, "second": pair.second.name, **_class_fields(match.first)}
+            row: Row = {"first": pair.first.name, "second": pair.second.name, **cost_fields(match.first.cell)}
             row |= {"batch_size": one.first.batch_size, "batched": one.first.batched}
             row |= {"first_latency_p50_s": _median(match.first, latency(one.first))}
             row |= {"second_latency_p50_s": _median(match.second, latency(one.second))}
@@ -122,13 +122,13 @@ def score_table(pair: Pair) -> Table:
 
 def speed_table(pair: Pair) -> Table:
     """Seconds per batch side by side, and their ratio with its interval, bold where a difference is shown."""
-    names = varying([_class_fields(match.first) for match in pair.speeds]) or ["method"]
+    names = varying([cost_fields(match.first.cell) for match in pair.speeds]) or ["method"]
     rows = []
     for match in pair.speeds:
         for one in speed_contrasts(match):
             both = [_median(speed, latency(t)) for speed, t in ((match.first, one.first), (match.second, one.second))]
             texts = [Text("not measured" if seconds is None else show_seconds(seconds)) for seconds in both]
-            curve = describe(_class_fields(match.first), names)
+            curve = describe(cost_fields(match.first.cell), names)
             rows.append((Text(curve), Text(str(one.first.batch_size)), *texts, _ratio(one.ratio, one.interval)))
     header = ("cost class", "batch", pair.first.name, pair.second.name, "ratio")
     caption = (
@@ -192,10 +192,6 @@ def _ratio(ratio: float | None, interval: tuple[float, float] | None) -> Text:
 
 def _median(speed: SpeedRecord, seconds: Sequence[float]) -> float | None:
     return float(np.median(seconds)) if speed.measured else None
-
-
-def _class_fields(speed: SpeedRecord) -> dict[str, str]:
-    return {name: item for name, item in arm_fields(speed.cell).items() if name != "seed"}
 
 
 def _machines(pair: Pair) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cfgbench.costs.record import FILE, CostsRecord, Ratio, SamplingCost, TrainingCost, seconds_ratio
 from cfgbench.tables.rows import Row, to_csv
-from cfgbench.tables.text import Table, Text, to_markdown
+from cfgbench.tables.text import Table, Text, short, to_markdown
 
 BASE = {"training": "diffusion", "sampling": "unguided"}  # what ratios are to
 
@@ -63,7 +63,7 @@ def summary(record: CostsRecord) -> str:
     machine = record.machine
     place = f"{machine.processor}, one thread, torch {machine.packages.get('torch')}, commit {machine.commit}"
     lines = ["# What a second model costs", "", "## Training", "", to_markdown(_training_table(record))]
-    lines += [f"Label dropout trains {record.null_parameters} parameters more: the embedding of no label.", ""]
+    lines += [f"{record.null_parameters} parameters, the embedding of no label, are unused without label dropout.", ""]
     lines += ["## Memory while sampling", "", to_markdown(_sampling_table(record))]
     lines += ["## Code", "", to_markdown(_code_table(record)), f"Measured on {place}.", ""]
     return "\n".join(lines)
@@ -89,7 +89,7 @@ def _training_table(record: CostsRecord) -> Table:
     rows = []
     for one in record.training:
         sizes = " + ".join(f"{size:,}" for size in one.parameters.values())
-        counts = (f"{one.steps} of {one.batch_size}", f"{one.images_seen:,}", f"{one.flops / 1e9:.3g}")
+        counts = (f"{one.steps} of {one.batch_size}", f"{one.images_seen:,}", short(one.flops / 1e9))
         seconds = f"{np.median(one.seconds()):.3g}"
         ratio = "1" if one == base else ratio_text(seconds_ratio(one, base))
         rows.append((one.name, sizes, *counts, seconds, ratio))

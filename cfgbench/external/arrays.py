@@ -1,11 +1,13 @@
 """Arrays of npz files, read without unpickling and, where they are large, a chunk of rows at a time."""
 
 import hashlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from os import SEEK_CUR
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -48,19 +50,36 @@ def read(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         raise _damaged(path, error) from None
 
 
-def rows(path: Path, name: str, size: int) -> Iterator[np.ndarray]:
-    """An array's rows, `size` at a time; it is never in memory as a whole."""
+def rows(path: Path, name: str, size: int, first: int = 0) -> Iterator[np.ndarray]:
+    """An array's rows from the first on, `size` at a time; it is never in memory as a whole.
+
+    Rows before the first are not read where the array is stored as it is, as `np.savez` does.
+    """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream, path.open("rb") as plain:
             (count, *rest), fortran, dtype = _header(stream)
             if fortran:
                 raise InputError(f"{name} in {path} is stored in Fortran order; save it with np.ascontiguousarray")
-            for start in range(0, count, size):
+            length = int(np.prod(rest)) * dtype.itemsize
+            member = archive.getinfo(f"{name}.npy")
+            source: IO[bytes] = stream  # which checks the content against its sum where it is read from end to end
+            if first and member.compress_type == zipfile.ZIP_STORED:
+                plain.seek(_content_start(plain, member) + stream.tell() + first * length)
+                source = plain
+            else:
+                stream.seek(first * length, SEEK_CUR)
+            for start in range(first, count, size):
                 shape = (min(size, count - start), *rest)
-                content = stream.read(int(np.prod(shape)) * dtype.itemsize)
-                yield np.frombuffer(content, dtype).reshape(shape)
+                yield np.frombuffer(source.read(shape[0] * length), dtype).reshape(shape)
     except _UNREADABLE as error:
         raise _damaged(path, error) from None
+
+
+def _content_start(file: IO[bytes], member: zipfile.ZipInfo) -> int:
+    """Where a member's content begins in the zip file: after its local header, a name and an extra field."""
+    file.seek(member.header_offset + 26)
+    name, extra = struct.unpack("<HH", file.read(4))
+    return member.header_offset + 30 + int(name) + int(extra)
 
 
 def content_digest(path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -131,10 +131,10 @@ class ImageArray:
         """Of the file."""
         return [arrays.content_digest(self.path)]
 
-    def chunks(self, channels: int) -> Iterator[np.ndarray]:
-        """uint8 images (n, channels, height, width), read from the file as they are asked for."""
-        for number, chunk in enumerate(arrays.rows(self.path, "arr_0", CHUNK)):
-            place = f"image {number * CHUNK} or one of the next {len(chunk) - 1} of {self.path}"
+    def chunks(self, channels: int, first: int = 0) -> Iterator[np.ndarray]:
+        """uint8 images (n, channels, height, width) from the first on, read from the file as they are asked for."""
+        for number, chunk in enumerate(arrays.rows(self.path, "arr_0", CHUNK, first)):
+            place = f"image {first + number * CHUNK} or one of the next {len(chunk) - 1} of {self.path}"
             yield np.stack([to_channels(image, channels, place) for image in chunk])
 
     def take(self, positions: Sequence[int], channels: int) -> list[np.ndarray]:
@@ -167,14 +167,19 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def read_image(path: Path, channels: int) -> np.ndarray:
     """A file as uint8 (channels, height, width); InputError where that would lose something that matters."""
+    return decode(path, channels, str(path))
+
+
+def decode(file: Path | IO[bytes], channels: int, place: str) -> np.ndarray:
+    """An encoded image as uint8 (channels, height, width); InputError where that would lose something that matters."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             if _has_alpha(picture) and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise InputError(f"{path} is transparent in places; put the images onto a background first")
+                raise InputError(f"{place} is transparent in places; put the images onto a background first")
             pixels = _eight_bit(picture)
     except _UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from None
-    return to_channels(pixels, channels, str(path))
+        raise InputError(f"{place} cannot be read as an image: {error}") from None
+    return to_channels(pixels, channels, place)
 
 
 def to_channels(pixels: np.ndarray, channels: int, place: str) -> np.ndarray:

@@ -1,20 +1,23 @@
 """The record of one arm of samples made elsewhere: encoded, put in order, scored."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 import numpy as np
 
-from cfgbench import gallery, health, machine, scoring
+from cfgbench import encoder_refs, gallery, health, machine, scoring
 from cfgbench.cell import Cell, digest
+from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError
 from cfgbench.external import encoding, images, layout
 from cfgbench.external.arms import Arm, FeatureFile
-from cfgbench.external.layout import Items, Layout
-from cfgbench.external.references import Half
-from cfgbench.metrics import Samples
+from cfgbench.external.layout import Layout
+from cfgbench.metrics import Reference
 from cfgbench.plan import NUM_GROUPS
 from cfgbench.records import Absent, CellRecord, Score
+from cfgbench.references import sets
+from cfgbench.references.sets import Asked, ReferenceSetRef
+from cfgbench.registry import METRICS
 from cfgbench.score_requests import ScoreRequest
 from cfgbench.store import Store
 
@@ -25,11 +28,25 @@ Arrays = dict[str, np.ndarray]
 class Job:
     """A checked request: what every arm's scores are made with."""
 
-    encoder: str
+    encoders: tuple[EncoderRef, ...]
+    reference: ReferenceSetRef
+    device: str
     scores: tuple[ScoreRequest, ...]
-    halves: Mapping[str, Half]
     common: Set[str]  # keys of the items that all arms have
     keys: Set[str]  # of all items of all arms
+
+    def asks(self, request: ScoreRequest) -> Asked | None:
+        """What a score asks of the reference, if it is against it."""
+        metric = METRICS[request.metric]
+        encoder = encoder_refs.provider(self.encoders, metric.needs)
+        if request.half is None or encoder is None:
+            return None
+        return sets.ask(self.reference, request.half, metric, encoder, "{}", self.device)
+
+    def against(self, request: ScoreRequest) -> Reference | None:
+        """What a score is against, made once."""
+        asked = self.asks(request)
+        return None if asked is None else sets.load(self.reference, asked)
 
 
 def is_finished(cell: Cell, arm: Arm, job: Job, store: Store) -> bool:
@@ -46,14 +63,14 @@ def _asked(arm: Arm, job: Job) -> str:
 
 def make_record(cell: Cell, arm: Arm, job: Job, store: Store) -> CellRecord:
     """Encode and score an arm; its gallery strip is written on the way."""
-    labels = _class_numbers(arm.items)
+    labels = encoding.class_numbers(arm.items)
     arranged = layout.arrange(arm.items, job.common)
-    given = _arrays(cell, arm, labels, job.encoder, store)
+    given = _arrays(cell, arm, job, store)
     if labels is not None:
         given["labels"] = labels
     arrays = {name: value[list(arranged.order)] for name, value in given.items()}
     scores, absent = _scores(arrays, arranged, job, arm)
-    _write_gallery(cell, arm, arranged, job.encoder, store)
+    _write_gallery(cell, arm, arranged, job, store)
     counts = {arranged.whole, *(count for score in scores for count in score.nested)}
     return CellRecord(
         id=cell.id,
@@ -70,24 +87,18 @@ def make_record(cell: Cell, arm: Arm, job: Job, store: Store) -> CellRecord:
         pixels=arrays["pixels"][: gallery.SIZE].tobytes().hex(),
         pairing=layout.pairing(arm.items, arranged, counts),
         notes=tuple(f"{arm.place}: {note}" for note in _notes(arm, arrays, arranged, job)),
-        machine=machine.describe("cpu", threads=1),
+        machine=machine.describe(job.device, threads=1),
     )
 
 
-def _class_numbers(items: Items) -> np.ndarray | None:
-    """Labels (n,) where they are the encoder's class numbers; None for names."""
-    known = items.labels is not None and all(isinstance(label, int) for label in items.labels)
-    return np.asarray(items.labels, dtype=np.int64) if known else None
-
-
-def _arrays(cell: Cell, arm: Arm, labels: np.ndarray | None, encoder: str, store: Store) -> Arrays:
-    """The encoded samples in the source's order, from the cell's block if this encoder made it."""
+def _arrays(cell: Cell, arm: Arm, job: Job, store: Store) -> Arrays:
+    """The encoded samples in the source's order, from the cell's block if these encoders made it."""
     if isinstance(arm.source, FeatureFile):
-        return encoding.encode(arm.source, labels, encoder, arm.place)
-    origin = digest([encoder, encoding.encoder_digests(encoder)])
+        return encoding.encode(arm.source, arm.items, job.encoders, job.device, arm.place)
+    origin = digest([encoder.digest for encoder in job.encoders])
     block = store.block(cell.id, 0)
     if block is None or str(block.pop("origin", "")) != origin:
-        block = encoding.encode(arm.source, labels, encoder, arm.place)
+        block = encoding.encode(arm.source, arm.items, job.encoders, job.device, arm.place)
         store.write_block(cell.id, 0, {**block, "origin": np.array(origin)})
     return block
 
@@ -98,20 +109,16 @@ def _scores(arrays: Arrays, arranged: Layout, job: Job, arm: Arm) -> tuple[list[
     if broken:
         reason = f"{broken} of {arm.source.count} samples hold NaN or infinity; an average would hide them"
         return [], [Absent(column=score.column, reason=reason) for score in job.scores]
-    scores, absent, samples = [], [], scoring.samples_of(arrays)
-    for request in job.scores:
-        reference = job.halves[request.half].reference if request.half else None
-        if reference is not None and len(reference.mean) != samples.features.shape[1]:
-            dimensions = f"{samples.features.shape[1]} dimensions, those of the reference {len(reference.mean)}"
-            raise InputError(f"{arm.place}: features have {dimensions}; both must come from one network")
-        found = _attempt(request, samples, job, arranged)
-        scores += [found] if isinstance(found, Score) else []
-        absent += [found] if isinstance(found, Absent) else []
-    return scores, absent
+    found = [_attempt(request, arrays, arranged, job, arm) for request in job.scores]
+    return [one for one in found if isinstance(one, Score)], [one for one in found if isinstance(one, Absent)]
 
 
-def _attempt(request: ScoreRequest, samples: Samples, job: Job, arranged: Layout) -> Score | Absent:
-    reference = job.halves[request.half].reference if request.half else None
+def _attempt(request: ScoreRequest, arrays: Arrays, arranged: Layout, job: Job, arm: Arm) -> Score | Absent:
+    samples = scoring.samples_of(arrays, scoring.feature_name(arrays, request.metric))
+    reference = job.against(request)
+    if reference is not None and len(reference.mean) != samples.features.shape[1]:
+        dimensions = f"{samples.features.shape[1]} dimensions, those of the reference {len(reference.mean)}"
+        raise InputError(f"{arm.place}: features have {dimensions}; both must come from one network")
     try:
         return scoring.evaluate(request, samples, reference, arranged.unit, arranged.whole)
     except ValueError as error:
@@ -125,18 +132,19 @@ def _notes(arm: Arm, arrays: Arrays, arranged: Layout, job: Job) -> Iterator[str
     copies = total - len(np.unique(arrays["pixels"]))
     if copies:
         yield f"{copies} of {total} samples are exact copies of others"
+    if "truncated" in arrays and arrays["truncated"].any():
+        yield f"{int(arrays['truncated'].sum())} of {total} prompts are longer than what CLIP reads of them"
     yield from arranged.notes
     if len(job.common) < len(job.keys):
         yield f"{len(job.common)} of its {total} items are in all arms; only scores of those are compared in pairs"
 
 
-def _write_gallery(cell: Cell, arm: Arm, arranged: Layout, encoder: str, store: Store) -> None:
+def _write_gallery(cell: Cell, arm: Arm, arranged: Layout, job: Job, store: Store) -> None:
     """The strip of the first samples in order, one of each class in turn where classes are known."""
     if isinstance(arm.source, FeatureFile):
         return
-    wanted = encoding.image_encoder(encoder, "--encoder").images
     chosen = layout.first_of_each(arm.items, arranged, gallery.SIZE)
-    pictures = arm.source.take(chosen, wanted[0] if wanted else 3)
+    pictures = arm.source.take(chosen, encoding.channels(job.encoders))
     gallery.write(store, cell.id, np.stack([_square(picture) for picture in pictures]))
 
 

@@ -1,92 +1,123 @@
-"""What samples made elsewhere are compared with: a named reference set, images, features, or a mean and covariance.
+"""What samples made elsewhere are compared with: a reference set as experiments name it, or a feature file."""
 
-ADM's reference files hold `mu` and `sigma` of many images, and in `arr_0` 10,000 images for precision and recall
-(github.com/openai/guided-diffusion, evaluations). Both come from ADM's own Inception network: they are comparable with
-features of that network only.
-"""
-
-import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
+from cfgbench import yaml_text
+from cfgbench.encoder_refs import ELSEWHERE, EncoderRef
 from cfgbench.errors import InputError
 from cfgbench.external import arrays
-from cfgbench.external.arms import FeatureFile, open_source
-from cfgbench.external.encoding import FEATURES, check, encode, image_encoder, one_thread
+from cfgbench.external.arms import FeatureFile
 from cfgbench.metrics import Reference
-from cfgbench.registry import ENCODERS, REFERENCES, resolve
+from cfgbench.references import sets, source, statistics_file
+from cfgbench.references.sets import Asked, NamedSet, PictureSet, ReferenceSetRef
+from cfgbench.registry import REFERENCES, resolve
+
+PLACE = "--reference"
 
 
 @dataclass(frozen=True)
-class Half:
-    """One reference set: its name, the digest of its content, the ending of its columns, and how to encode it."""
+class FeatureSet:
+    """An npz of features that were computed elsewhere, or of their mean and covariance, by whatever network."""
 
-    name: str
-    digest: str
-    ending: str
-    make: Callable[[], Reference]
+    path: Path
 
-    @cached_property
-    def reference(self) -> Reference:
-        """The set as metrics need it, made when first asked for."""
-        return self.make()
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+        return self.path.name
+
+    @property
+    def halves(self) -> Sequence[str]:
+        """The one there is."""
+        return ("heldout",)
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What a mean and a covariance are good for."""
+        if "features" not in arrays.members(self.path):
+            yield sets.moments_note(self.name)
+
+    def has_moments(self, encoder: EncoderRef, needs: str) -> bool:
+        """Whether a mean and a covariance are all there is."""
+        return needs == "features" and "features" not in arrays.members(self.path)
+
+    def serves(self, asked: Asked) -> bool:
+        """Whether it holds features, or moments that are enough."""
+        return asked.needs == "features" and (asked.moments or "features" in arrays.members(self.path))
+
+    def identity(self, asked: Asked) -> dict[str, str | int]:
+        """Its name, and the digest of the file."""
+        return {"reference": self.name, "reference_digest": arrays.content_digest(self.path)}
+
+    def load(self, asked: Asked) -> Reference:
+        """Its features or moments."""
+        if asked.moments:
+            return Reference(moments=statistics_file.read(self.path))
+        return Reference(FeatureFile(self.path).content["features"])
+
+    def missing(self, asked: Asked) -> Iterator[int]:
+        """Nothing is encoded."""
+        yield from ()
+
+    def prepare(self, asked: Asked, start: int) -> None:
+        """Nothing to do."""
 
 
-def load(text: str, encoder: str) -> list[Half]:
-    """The reference sets behind a name or a path, encoded."""
-    if text in REFERENCES:
-        return [_named(text, half, encoder) for half in REFERENCES[text].halves]
-    path = Path(text)
-    if not path.exists():
-        names = ", ".join(name for name in REFERENCES if name in ENCODERS and ENCODERS[name].images)
-        raise InputError(f"no reference {text!r}; give a name ({names}), a folder of images or an .npz file")
-    if path.suffix.lower() == ".npz" and _is_moments(path, encoder):
-        return [_moments(path)]
-    source, _ = open_source(path)
-    check(source, encoder, text)
-    content = hashlib.sha256("".join(source.digests).encode()).hexdigest()[:16]
-    return [Half(path.name, content, "", lambda: Reference(encode(source, None, encoder, text)["features"]))]
+def load(text: str, encoders: Sequence[EncoderRef]) -> ReferenceSetRef:
+    """The reference set behind a name, a path or a mapping in braces, checked against the encoders."""
+    elsewhere = [encoder.name for encoder in encoders] == [ELSEWHERE]
+    if is_features(text) and (elsewhere or "features" in arrays.members(Path(text))):
+        return FeatureSet(Path(text))
+    found = _named_or_pictures(text, PLACE)
+    if elsewhere:
+        raise InputError(f"--encoder {ELSEWHERE} needs a reference with features; {found.name} is a set of images")
+    if isinstance(found, NamedSet):
+        for encoder in encoders:
+            _check_named(found, encoder)
+    if isinstance(found, PictureSet) and not found.pictures.count:
+        _check_moments(found, encoders)
+    return found
+
+
+def pictures(text: str, place: str) -> PictureSet:
+    """The pictures behind a path or a mapping in braces; raises InputError."""
+    found = _named_or_pictures(text, place)
+    if not isinstance(found, PictureSet) or not found.pictures.count:
+        raise InputError(f"{place} {text}: that is no set of pictures on a disk")
+    return found
+
+
+def _named_or_pictures(text: str, place: str) -> ReferenceSetRef:
+    given = source.parse(yaml_text.mapping(text, place), place) if text.startswith("{") else text
+    return sets.find(given, Path(), place)
 
 
 def is_features(text: str) -> bool:
-    """Whether a reference is a feature file, or moments, so that no encoder is needed."""
+    """Whether a reference is a feature file, or moments alone, so that no encoder is needed."""
     path = Path(text)
-    if text in REFERENCES or path.suffix.lower() != ".npz":
+    if text in REFERENCES or path.suffix.lower() != ".npz" or not path.is_file():
         return False
-    return _is_moments(path, FEATURES) or isinstance(open_source(path)[0], FeatureFile)
+    present = arrays.members(path).keys()
+    return "features" in present or ({"mu", "sigma"} <= present and "arr_0" not in present)
 
 
-def _named(name: str, half: str, encoder: str) -> Half:
-    if encoder == FEATURES:
-        raise InputError(f"--encoder {FEATURES} needs a reference with features; {name} is a set of images")
-    entry = image_encoder(encoder, "--encoder")
-    samples, labels = resolve(REFERENCES[name].target)(half, {})
-    wanted = entry.images or ()
-    if samples.ndim != 4 or any(w is not None and w != h for w, h in zip(wanted, samples.shape[1:], strict=True)):
-        raise InputError(f"reference {name!r} holds samples of {samples.shape[1:]}, which {encoder!r} cannot read")
-    content = hashlib.sha256(samples.tobytes() + labels.tobytes()).hexdigest()[:16]
-
-    def make() -> Reference:
-        with one_thread():
-            return Reference(resolve(entry.target)(samples, labels, {}).features)
-
-    return Half(f"{name}-{half}", content, "" if half == "heldout" else f"_{half}", make)
+def _check_named(found: NamedSet, encoder: EncoderRef) -> None:
+    """Raise InputError where an encoder cannot read the samples of a named set."""
+    samples, _ = resolve(REFERENCES[found.name].target)(found.halves[0], {})
+    wanted = encoder.entry.images or ()
+    sizes = zip(wanted, samples.shape[1:], strict=True) if samples.ndim == 1 + len(wanted) else [(0, 1)]
+    if any(want is not None and want != have for want, have in sizes):
+        shape = samples.shape[1:]
+        raise InputError(f"reference {found.name!r} holds samples of {shape}, which encoder {encoder} cannot read")
 
 
-def _is_moments(path: Path, encoder: str) -> bool:
-    """Whether mu and sigma are to be used: where nothing else is there, or where features are all we have."""
-    present = set(arrays.members(path))
-    usable = {"features"} if encoder == FEATURES else {"features", "arr_0"}
-    return {"mu", "sigma"} <= present and not usable & present
-
-
-def _moments(path: Path) -> Half:
-    found = arrays.read(path, ("mu", "sigma"))
-    mean, covariance = (np.asarray(found[name], dtype=np.float64) for name in ("mu", "sigma"))
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not np.isfinite(covariance).all():
-        raise InputError(f"mu and sigma in {path} are {mean.shape} and {covariance.shape}; need (d,) and (d, d)")
-    return Half(path.name, arrays.content_digest(path), "", lambda: Reference(moments=(mean, covariance)))
+def _check_moments(found: PictureSet, encoders: Sequence[EncoderRef]) -> None:
+    """Raise InputError where a mean and a covariance are of no encoder that is asked."""
+    if not any(found.has_moments(encoder, needs) for encoder in encoders for needs in encoder.entry.provides):
+        names = " and ".join(map(str, encoders))
+        raise InputError(
+            f"{found.name} holds a mean and a covariance, which are taken to be of the Inception of the FID unless "
+            f"`encoder` in it says otherwise, and features of encoder {names} are others"
+        )

@@ -3,6 +3,7 @@
 To add one: write the function, add a line to FIGURES.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cfgbench.figures import (
     plane,
     published,
     samples,
+    scales,
     speed,
     style,
     tradeoff,
@@ -34,12 +36,20 @@ FIGURES: dict[str, Draw] = {
     "sample_grid": samples.sample_grid,
     "density_grid": plane.density_grid,
     "interval_heatmap": intervals.interval_heatmap,
+    "scale_heatmap": scales.scale_heatmap,
     "published_gains": gains.published_gains,
     "latency_and_memory": speed.latency_and_memory,
     "quality_vs_seconds": tradeoff.quality_vs_seconds,
     "quality_vs_nfe": evaluations.quality_vs_nfe,
 }
+KINDS = ("pdf", "png", "svg")
 ON_REQUEST: dict[str, Draw] = {"published_curves": published.published_curves}
+
+
+def caption(draw: Draw) -> str:
+    """What a figure shows: the first sentences of its function."""
+    shown, _, _ = " ".join((inspect.getdoc(draw) or "").split()).partition("None where")
+    return shown.strip().rstrip(";.") + "."
 
 
 def draw_all(
@@ -58,6 +68,13 @@ def draw_all(
             if figure is not None:
                 written += [save(figure, folder / f"{name}.{kind}") for kind in formats]
     return written
+
+
+def remove_others(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the figures of FIGURES in a folder that were made there once and are not among these."""
+    names = FIGURES.keys() - {path.stem for path in made}
+    for path in (folder / f"{name}.{kind}" for name in names for kind in KINDS):
+        path.unlink(missing_ok=True)
 
 
 def save(figure: Figure, path: Path) -> Path:

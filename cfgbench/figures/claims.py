@@ -1,10 +1,13 @@
 """Figures of the claims ledger: every claim by its verdict, and how clearly each one was decided."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from cfgbench.claims.claim import Decision, decisive
@@ -15,7 +18,9 @@ from cfgbench.figures import style
 COLOURS = {HOLDS: "#0072B2", FAILS: "#D55E00", UNDECIDED: "#E6C200", NEEDS: "#E8E8E8"}
 INK = {HOLDS: "white", FAILS: "white", UNDECIDED: "black", NEEDS: "#777777"}
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
+TITLE = 68  # characters in a line of a row's title
 FARTHEST = 30.0  # half-widths; what lies farther, and counts, are drawn at the edge
+BAND = "#EBEBEB"
 ROW = 0.145  # inches
 
 
@@ -46,19 +51,30 @@ def at_a_glance(sections: Sequence[Section], decisions: Sequence[Decision]) -> F
 
 def margins(decisions: Sequence[Decision]) -> Figure:
     """A row per claim: its decisive number against its threshold, in half-widths of the interval."""
-    figure = Figure(figsize=(style.width(), ROW * len(decisions) + 0.8), layout="constrained")
+    figure = Figure(figsize=(style.width(), ROW * len(decisions) + 1.1), layout="constrained")
     ax = figure.subplots()
     for row, decision in enumerate(decisions):
         _row(ax, row, decision)
-    ax.axvspan(-1, 1, color="#F2F2F2", zorder=0)
+    ax.axvspan(-1, 1, color=BAND, zorder=0)
     ax.axvline(0, color=style.NEUTRAL, linewidth=0.6, zorder=1)
     ax.set_xscale("symlog", linthresh=2)
     ax.set(xlim=(-FARTHEST * 1.3, FARTHEST * 1.3), ylim=(len(decisions), -1))
     ax.set_xticks(TICKS, [f"{tick}".replace("-", "\N{MINUS SIGN}") for tick in TICKS])
-    ax.set_yticks(range(len(decisions)), [_title(decision) for decision in decisions], fontsize=5)
+    ax.set_yticks(range(len(decisions)), [_title(decision) for decision in decisions], fontsize=5, linespacing=0.95)
     ax.grid(visible=False, axis="y")
+    figure.legend(handles=_margins_key(decisions), loc="outside upper center", ncols=3, handlelength=1)
     ax.set_xlabel("← against the claim    decisive number from its threshold, in half-widths    for it →")
     return figure
+
+
+def _margins_key(decisions: Sequence[Decision]) -> list[Artist]:
+    """What colours, the grey band and triangles say."""
+    shown = [verdict for verdict in VERDICTS if any(one.verdict == verdict for one in decisions)]
+    points = [Line2D([], [], color=COLOURS[verdict], marker="o", ms=3.2, label=verdict) for verdict in shown]
+    band = Patch(color=BAND, label="within a half-width: the interval holds the threshold")
+    look = Line2D([], [], color=style.NEUTRAL, marker=">", ms=3.2, linestyle="")
+    look.set_label(f"a count, or farther than {FARTHEST:g}")
+    return [*points, band, look]
 
 
 def _tile(ax: Axes, x: float, y: float, text: str, verdict: str) -> None:
@@ -80,4 +96,4 @@ def _row(ax: Axes, row: int, decision: Decision) -> None:
 
 
 def _title(decision: Decision) -> str:
-    return f"{decision.claim.number}  {decisive(decision).statement}"
+    return textwrap.fill(f"{decision.claim.number}  {decisive(decision).statement}", TITLE)

@@ -9,12 +9,15 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
 from matplotlib.transforms import ScaledTranslation
 
 from cfgbench.figures import style
+from cfgbench.figures.style import NEUTRAL
 
 TOLERANCE = 0.015  # of the range of all curves: about a marker's radius
 ASIDE = 0.035  # inches between curves that would coincide
+TWO_BARS = Path([(-0.3, -0.8), (-0.3, 0.8), (0.3, -0.8), (0.3, 0.8)], [Path.MOVETO, Path.LINETO] * 2)
 DASH = 3.5  # line widths
 
 Points = npt.NDArray[np.float64]
@@ -49,7 +52,9 @@ def places(curves: Mapping[str, Points]) -> dict[str, Place]:
 def aside_key(drawn: Iterable[Place]) -> list[Line2D]:
     """The legend entry that tells of curves moved aside, if any are."""
     moved = any(place.curves > 1 for place in drawn)
-    return [Line2D([], [], linestyle="", label="curves that coincide: side by side")] if moved else []
+    look = Line2D([], [], color=NEUTRAL, marker=TWO_BARS, ms=6, linestyle="")
+    look.set_label("curves that coincide, drawn side by side")
+    return [look] if moved else []
 
 
 def set_aside(ax: Axes, artists: Sequence[Artist], inches: float) -> None:

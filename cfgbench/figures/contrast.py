@@ -12,7 +12,7 @@ from cfgbench.comparison.contrasts import contrast
 from cfgbench.comparison.matching import Match, Pair, Side
 from cfgbench.figures import grid, style
 from cfgbench.figures.curves import Marks, Spot, draw_curve, tied_key
-from cfgbench.figures.style import NEUTRAL, Facet, Look
+from cfgbench.figures.style import Facet, Look
 from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import value, verdict
 from cfgbench.tables.results import Arm, Column
@@ -37,14 +37,14 @@ def side_by_side(pairs: Sequence[Pair]) -> Figure | None:
         bottom.set_visible(bool(bottom.containers))
         if bottom.get_visible():
             top.set_xlabel("")
-    _share(values, columns[0])
-    _share([ax for ax in gaps if ax.get_visible()], None)
     across = style.columns_for(len(panels))
     for top, bottom in zip(values[::across], gaps[::across], strict=True):
         top.set_ylabel(style.axis_label(columns[0], sides[0].results))
         bottom.set_ylabel(f"\N{MINUS SIGN} {sides[0].name}\n(filled: shown)")
-    grid.tell_left_out(figure, len(panels), len(planned), f"with the best {columns[0].label}")
-    style.legend(figure, looks, tied_key())
+    _share(values, columns[0])
+    _share([ax for ax in gaps if ax.get_visible()], None)
+    grid.tell_left_out(figure, len(panels), len(planned), grid.BEST_PANELS.format(columns[0].label))
+    style.legend(figure, style.looks_in(looks, panels), tied_key())
     return figure
 
 
@@ -106,7 +106,6 @@ def _values(ax: Axes, column: Column, panel: Facet, looks: Mapping[str, Look]) -
 
 def _gaps(ax: Axes, column: Column, panel: Facet, looks: Mapping[str, Look], pairs: Sequence[Pair]) -> None:
     """Points with 95 % intervals, filled where a difference is shown."""
-    ax.axhline(0, color=NEUTRAL, linewidth=0.6, zorder=1)
     others = [pair.second.name for pair in pairs]
     matches = {(pair.second.name, match.second.id): match for pair in pairs for match in pair.matches}
     for label, arm in panel.lines.items():
@@ -149,5 +148,5 @@ def _share(axes: Sequence[Axes], column: Column | None) -> None:
         if column is not None and column.entry.lower_is_better and style.wide(drawn):
             style.decimal_log(ax, "y")
         elif column is None:
-            style.symmetric_log(ax, [y for y in drawn if np.isfinite(y)])
+            style.difference_axis(ax, [y for y in drawn if np.isfinite(y)])
     style.share_limits(axes)

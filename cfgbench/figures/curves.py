@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from cfgbench.figures import coincidence, grid, style
-from cfgbench.figures.coincidence import Place
 from cfgbench.figures.style import NEUTRAL, Facet, Look
 from cfgbench.records import CellRecord
 from cfgbench.statistics import Estimate
@@ -36,6 +37,7 @@ class Marks(NamedTuple):
     best: str  # the id of the cell with a ring
     tied: Collection[str] = ()  # ids of the cells that are filled
     aside: float = 0.0  # inches to the right
+    floor: float = -np.inf  # where a band is cut off
 
 
 SpotsOf = Callable[[Results, Column, Arm], list[Spot]]
@@ -47,10 +49,15 @@ def quality_vs_scale(results: Results) -> Figure | None:
 
 
 def gain_vs_scale(results: Results) -> Figure | None:
-    """Paired differences to the unguided cell against the scale: what guidance changes, and how surely."""
-    if not any(record.cell.guidance.method == "unguided" for record in results.done):
+    """Paired differences to the unguided cell against the scale: what guidance changes, and how surely.
+
+    A curve over a scale of the model's own is compared with itself at 1.
+    """
+    arms = [arm for arm in results.arms if len(arm.points) > 1]
+    if not any(results.reference(arm, record) for arm in arms for record in arm.records):
         return None
-    return _over_scale(results, _gains, " \N{MINUS SIGN} unguided")
+    what = "at scale 1" if any(arm.over_model for arm in arms) else "unguided"
+    return _over_scale(results, _gains, f" \N{MINUS SIGN} {what}")
 
 
 def draw_curve(ax: Axes, spots: Sequence[Spot], look: Look, marks: Marks) -> None:
@@ -58,7 +65,8 @@ def draw_curve(ax: Axes, spots: Sequence[Spot], look: Look, marks: Marks) -> Non
     xs, ys = [spot.x for spot in spots], [spot.y.value for spot in spots]
     drawn = ax.plot(xs, ys, color=look.colour, linestyle=look.dash, zorder=2)
     low, high = np.array([spot.y.interval or (np.nan, np.nan) for spot in spots]).reshape(-1, 2).T
-    band = ax.fill_between(xs, low, high, color=look.colour, alpha=0.2, linewidth=0)
+    face, edge = ((look.colour, alpha) for alpha in (0.2, 0.5))
+    band = ax.fill_between(xs, np.maximum(low, marks.floor), high, facecolor=face, edgecolor=edge, linewidth=0.25)
     for spot in spots:
         fill = look.colour if spot.record.id in marks.tied else "white"
         point = (spot.x, spot.y.value)
@@ -89,7 +97,7 @@ def _values(_: Results, column: Column, arm: Arm) -> list[Spot]:
 def _gains(results: Results, column: Column, arm: Arm) -> list[Spot]:
     spots = []
     for point in arm.points:
-        unguided = results.unguided(point.record.cell)
+        unguided = results.reference(arm, point.record)
         if unguided is not None:
             same = point.record.id == unguided.id
             gap = Estimate(0.0, None, None, None) if same else difference(column, point.record, unguided)
@@ -98,58 +106,77 @@ def _gains(results: Results, column: Column, arm: Arm) -> list[Spot]:
 
 
 def _over_scale(results: Results, spots_of: SpotsOf, suffix: str = "") -> Figure | None:
-    columns, arms = scores_of(results), [arm for arm in results.arms if len(arm.points) > 1]
-    if not arms or not columns:
+    columns = scores_of(results)
+    curves = {id(arm): [spots_of(results, column, arm) for column in columns] for arm in results.arms}
+    arms = [arm for arm in results.arms if len(arm.points) > 1 and any(curves[id(arm)])]
+    if not arms:
         return None
     planned = style.facets(arms, by_axis=True)
     panels, looks = grid.on_a_page(planned, len(columns), columns[0]), style.looks(planned)
     made = grid.small_multiples(len(panels), len(columns), ROW)
-    beside: list[Place] = []
-    for column, axes in zip(columns, made.axes, strict=True):
-        curves = [{label: spots_of(results, column, arm) for label, arm in panel.lines.items()} for panel in panels]
-        for ax, panel, lines in zip(axes, panels, curves, strict=True):
-            beside += _panel(ax, column, panel, lines, looks)
+    keys: list[Artist] = []
+    for i, (column, axes) in enumerate(zip(columns, made.axes, strict=True)):
+        blocks = [{label: curves[id(arm)][i] for label, arm in panel.lines.items()} for panel in panels]
+        for ax in axes:
             ax.set_ylabel(style.axis_label(column, results, suffix))
-        values = [spot.y.value for lines in curves for spots in lines.values() for spot in spots]
-        _share_values(axes, values, column.entry.lower_is_better)
+        values = [spot.y.value for lines in blocks for spots in lines.values() for spot in spots]
+        log = not suffix and column.entry.lower_is_better and style.wide(values)
+        floor = min(values) / 2 if log else -np.inf
+        for ax, panel, lines in zip(axes, panels, blocks, strict=True):
+            keys += _panel(ax, column, panel, lines, looks, floor)
+        _share_values(axes, values, floor, differences=bool(suffix))
     grid.set_titles(made, [panel.title for panel in panels])
     grid.share_labels(made)
-    grid.tell_left_out(made.figure, len(panels), len(planned), f"with the best {columns[0].label}")
+    grid.tell_left_out(made.figure, len(panels), len(planned), grid.BEST_PANELS.format(columns[0].label))
     key = tied_key() if any(column.replicated for column in columns) else tied_key()[:1]
-    style.legend(made.figure, looks, [*key, *coincidence.aside_key(beside)])
+    once = {str(artist.get_label()): artist for artist in keys}
+    style.legend(made.figure, style.looks_in(looks, panels), [*key, *once.values()])
     return made.figure
 
 
 def _panel(
-    ax: Axes, column: Column, panel: Facet, curves: Mapping[str, list[Spot]], looks: Mapping[str, Look]
-) -> list[Place]:
-    """Draws the curves of a panel; where they stand beside those that they coincide with."""
+    ax: Axes,
+    column: Column,
+    panel: Facet,
+    curves: Mapping[str, list[Spot]],
+    looks: Mapping[str, Look],
+    floor: float,
+) -> list[Artist]:
+    """Draws the curves of a panel, bands cut off at a floor; the legend entries of what not every panel has."""
     best_scales: list[float] = []
-    moved = {label: [s._replace(x=panel.places[s.x]) for s in spots] for label, spots in curves.items()}
+    shaded: list[Artist] = []
+    moved = {label: [s._replace(x=panel.places[s.x]) for s in spots] for label, spots in curves.items() if spots}
     beside = coincidence.places({label: _xy(spots) for label, spots in moved.items()})
-    for label, arm in panel.lines.items():
+    for label, spots in moved.items():
+        arm = panel.lines[label]
         found = verdict(column, arm.records)
         if found is None:
             continue
         tied = {record.id for record in found.tied or ()}
-        draw_curve(ax, moved[label], looks[label], Marks(found.best.id, tied, beside[label].aside))
+        draw_curve(ax, spots, looks[label], Marks(found.best.id, tied, beside[label].aside, floor))
         best_scales.append(arm.scale_of(found.best))
         for low, high in _runs(arm, tied) if len(curves) == 1 else ():
-            ax.axvspan(*(panel.places[low], panel.places[high]), color=looks[label].colour, alpha=0.08, linewidth=0)
+            ends = (panel.places[low], panel.places[high])
+            shaded += [ax.axvspan(*ends, color=looks[label].colour, alpha=0.08, linewidth=0)]
     style.scale_axis(ax, [*panel.places], panel.axis, best_scales, with_w=ax.get_position().width * style.width() > 2)
-    return list(beside.values())
+    return [*coincidence.aside_key(beside.values()), *([_shading_key()] if shaded else [])]
 
 
-def _share_values(axes: Sequence[Axes], values: Sequence[float], distance: bool) -> None:
-    """The same y axis for panels that show the same score; differences get a line at zero."""
-    crosses = len(values) > 0 and min(values) < 0 < max(values)
+def _shading_key() -> Patch:
+    return Patch(color=NEUTRAL, alpha=0.15, linewidth=0, label="tied with the best throughout (shaded)")
+
+
+def _share_values(axes: Sequence[Axes], values: Sequence[float], floor: float, differences: bool) -> None:
+    """The same y axis for panels that show the same score, logarithmic down to a floor if there is one."""
     for ax in axes:
-        if crosses:
-            ax.axhline(0, color=NEUTRAL, linewidth=0.6, zorder=1)
-            style.symmetric_log(ax, values)
-        elif distance and style.wide(values):
+        if differences:
+            style.difference_axis(ax, values)
+        elif np.isfinite(floor):
             style.decimal_log(ax, "y")
     style.share_limits(axes)
+    if np.isfinite(floor) and axes[0].get_ylim()[0] < floor:
+        for ax in axes:
+            ax.set_ylim(bottom=floor)
 
 
 def _xy(spots: Sequence[Spot]) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What half precision changes: differences between curves that lie on one another wherever it does not matter."""
+"""What half precision or compiling changes: differences between curves that else lie on one another."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,20 +16,21 @@ from cfgbench.statistics import Estimate
 from cfgbench.tables.compare import difference
 from cfgbench.tables.results import Arm, Column, Fields, Results, describe, varying
 
-FORMATS = ("dtype", "state_dtype")  # what this figure compares
+FORMATS = ("dtype", "state_dtype", "execution")  # what this figure compares
 PRECISE_FIRST = ("fp64", *(name for name in DTYPES if name != "fp64"))
 
 
 class Group(NamedTuple):
-    """Arms that differ in their number formats only: the most precise, and the others by label."""
+    """Arms that differ in how networks compute only: the most precise as it is, and the others, by label."""
 
     title: str
     reference: Arm
+    baseline: str  # the label of the reference
     others: Mapping[str, Arm]
 
 
 def dtype_effect(results: Results) -> Figure | None:
-    """Paired differences to the most precise dtype at each scale, with 95 % intervals: what half precision changes."""
+    """Paired differences at each scale to the most precise dtype, as it is, with 95 % intervals: what others change."""
     columns, planned = scores_of(results), _groups(results)
     if not planned or not columns:
         return None
@@ -37,9 +38,10 @@ def dtype_effect(results: Results) -> Figure | None:
     looks = _looks(results, planned)
     made = grid.small_multiples(len(groups), len(columns), ROW)
     for column, axes in zip(columns, made.axes, strict=True):
+        drawn = [gap for ax, group in zip(axes, groups, strict=True) for gap in _panel(ax, column, group, looks)]
         for ax, group in zip(axes, groups, strict=True):
-            _panel(ax, column, group, looks)
-            ax.set_ylabel(style.axis_label(column, results, f" \N{MINUS SIGN} {_format(group.reference.fields)}"))
+            ax.set_ylabel(style.axis_label(column, results, f" \N{MINUS SIGN} {group.baseline}"))
+            style.difference_axis(ax, drawn)
         style.share_limits(axes)
     grid.set_titles(made, [group.title for group in groups])
     grid.share_labels(made)
@@ -50,7 +52,7 @@ def dtype_effect(results: Results) -> Figure | None:
 
 
 def _groups(results: Results) -> list[Group]:
-    """Arms with more than one scale, together where they differ in number formats only; none of one format."""
+    """Arms with more than one scale, together where they differ in how networks compute only; none that is alone."""
     found: dict[tuple[tuple[str, str], ...], list[Arm]] = {}
     for arm in results.arms:
         if len(arm.points) > 1:
@@ -61,8 +63,10 @@ def _groups(results: Results) -> list[Group]:
 
 
 def _group(title: str, arms: Sequence[Arm]) -> Group:
-    reference = min(arms, key=_coarseness)
-    return Group(title, reference, {_format(arm.fields): arm for arm in arms if arm is not reference})
+    reference, names = min(arms, key=_coarseness), varying([arm.fields for arm in arms])
+    labels = {id(arm): _format(arm.fields, names) for arm in arms}
+    others = {labels[id(arm)]: arm for arm in arms if arm is not reference}
+    return Group(title, reference, labels[id(reference)], others)
 
 
 def _looks(results: Results, groups: Sequence[Group]) -> dict[str, Look]:
@@ -79,26 +83,36 @@ def _looks(results: Results, groups: Sequence[Group]) -> dict[str, Look]:
     return {label: style.numbered_look(1 + i) for i, label in enumerate(found)}
 
 
-def _coarseness(arm: Arm) -> tuple[int, bool]:
-    return PRECISE_FIRST.index(arm.fields["dtype"]), arm.fields.get("state_dtype", "default") != "default"
+def _coarseness(arm: Arm) -> tuple[int, bool, bool]:
+    state = arm.fields.get("state_dtype", "default")
+    return PRECISE_FIRST.index(arm.fields["dtype"]), state != "default", "execution" in arm.fields
 
 
-def _format(fields: Fields) -> str:
-    """`bf16`, or `bf16, state bf16` where the sampler's state is not kept as usual."""
-    state = fields.get("state_dtype", "default")
-    return fields["dtype"] if state == "default" else f"{fields['dtype']}, state {state}"
+def _format(fields: Fields, names: Sequence[str]) -> str:
+    """`bf16`, `bf16 compile`, or `bf16, state bf16` where the sampler's state is not kept as usual.
+
+    `compile` or `eager` where nothing else varies.
+    """
+    execution, state = fields.get("execution", "eager"), fields.get("state_dtype", "default")
+    if [*names] == ["execution"]:
+        return execution
+    text = fields["dtype"] if execution == "eager" else f"{fields['dtype']} {execution}"
+    return text if state == "default" else f"{text}, state {state}"
 
 
-def _panel(ax: Axes, column: Column, group: Group, looks: Mapping[str, Look]) -> None:
+def _panel(ax: Axes, column: Column, group: Group, looks: Mapping[str, Look]) -> list[float]:
+    """Draws the differences of a group; their values."""
     reference = {point.scale: point.record for point in group.reference.points}
-    ax.axhline(0, color=NEUTRAL, linewidth=0.6, zorder=1)
+    drawn: list[float] = []
     for i, (label, arm) in enumerate(group.others.items()):
         pairs = [
             (scale, difference(column, record, reference[scale])) for scale, record in arm.points if scale in reference
         ]
         gaps = [(scale, gap) for scale, gap in pairs if gap is not None]
+        drawn += [gap.value for _, gap in gaps]
         _gaps(ax, gaps, looks[label], Place(i, len(group.others)).aside)
     style.scale_axis(ax, sorted(reference), group.reference.axis, [], with_w=not group.title)
+    return drawn
 
 
 def _gaps(ax: Axes, gaps: Sequence[tuple[float, Estimate]], look: Look, aside: float) -> None:

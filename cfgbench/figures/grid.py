@@ -15,9 +15,10 @@ from cfgbench.tables.results import Column
 
 HEAD = 0.3  # inches of the labels below the lowest panels
 SMALL = 1.4  # inches of a row where many panels lie side by side
-MIN_ROW = 0.8  # inches of a row, title and ticks included, so that a panel can still be read
+MIN_ROW = 1.3  # inches of a row, title and ticks included, so that a panel can still be read
 TICKS, BETWEEN = 0.35, 0.08  # inches of the labels of an axis, and between titles
 MIN_TITLE = 5.0  # points
+BEST_PANELS = "with the best {} of each method, then its next best"
 LEGEND = 0.5  # inches that a legend may take of a full page
 
 
@@ -62,8 +63,17 @@ def fitting(standings: Sequence[float], scores: int) -> list[int]:
 
 
 def on_a_page(panels: Sequence[Facet], scores: int, column: Column) -> list[Facet]:
-    """The panels that a page has room for: all, or those whose best cell by this score is best."""
-    return [panels[i] for i in fitting([_standing(column, panel) for panel in panels], scores)]
+    """The panels that a page has room for: all, or the best by this score of every method, then the second best ones.
+
+    BEST_PANELS says so.
+    """
+    standings = [_standing(column, panel) for panel in panels]
+    order: dict[frozenset[str], list[int]] = {}
+    for i in sorted(range(len(panels)), key=lambda i: standings[i]):
+        order.setdefault(frozenset(arm.method for arm in panels[i].lines.values()), []).append(i)
+    ranked = sorted((rank, standings[i], i) for same in order.values() for rank, i in enumerate(same))
+    places = {i: float(place) for place, (_, _, i) in enumerate(ranked)}
+    return [panels[i] for i in fitting([places[i] for i in range(len(panels))], scores)]
 
 
 def set_titles(grid: Grid, titles: Sequence[str]) -> None:
@@ -78,20 +88,26 @@ def set_titles(grid: Grid, titles: Sequence[str]) -> None:
 
 
 def share_labels(grid: Grid) -> None:
-    """Labels only the leftmost y axes, and of equal x axes the lowest; call it when everything is drawn."""
+    """Labels only the leftmost y axes, and of rows of equal x axes the lowest; call it when everything is drawn."""
     _share_y_labels(grid)
     for block in grid.axes:
-        for ax, below in zip(block, block[grid.across :], strict=False):
-            if _x_axis(ax) == _x_axis(below):
-                ax.tick_params(labelbottom=False)
-    labelled = [(_column(ax), ax.get_xlabel(), ax) for row in grid.rows for ax in row]
-    lowest = {(column, text): ax for column, text, ax in labelled}
-    only_one = grid.across > 2 and len({text for _, text, _ in labelled}) == 1
+        for i in range(0, len(block) - grid.across, grid.across):
+            pairs = list(zip(block[i : i + grid.across], block[i + grid.across :], strict=False))
+            if all(_x_axis(ax) == _x_axis(below) for ax, below in pairs):
+                for ax, _ in pairs:
+                    ax.tick_params(labelbottom=False)
+    columns: dict[int, list[Axes]] = {}
+    for ax in (ax for row in grid.rows for ax in row):
+        columns.setdefault(_column(ax), []).append(ax)
+    texts = {ax.get_xlabel() for column in columns.values() for ax in column}
+    only_one = grid.across > 2 and len(texts) == 1
     if only_one:
-        grid.figure.supxlabel(labelled[0][1], fontsize=matplotlib.rcParams["axes.labelsize"])
-    for column, text, ax in labelled:
-        if only_one or lowest[column, text] is not ax:
-            ax.set_xlabel("")
+        grid.figure.supxlabel(*texts, fontsize=matplotlib.rcParams["axes.labelsize"])
+    for column in columns.values():
+        below = [ax.get_xlabel() for ax in column[1:]]
+        for ax, text in zip(column, [*below, None], strict=True):
+            if only_one or ax.get_xlabel() == text:
+                ax.set_xlabel("")
 
 
 def tell_left_out(figure: Figure, shown: int, planned: int, which: str) -> None:
@@ -123,7 +139,8 @@ def _standing(column: Column, panel: Facet) -> float:
 
 def _x_axis(ax: Axes) -> tuple[object, ...]:
     """What tells an x axis from another."""
-    return (ax.get_xlabel(), ax.get_xscale(), ax.get_xlim())
+    ticks = tuple(tick.get_text() for tick in ax.get_xticklabels())
+    return (ax.get_xlabel(), ax.get_xscale(), ax.get_xlim(), ticks)
 
 
 def _column(ax: Axes) -> int:

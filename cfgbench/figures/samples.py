@@ -13,11 +13,13 @@ from cfgbench.figures import style
 from cfgbench.records import CellRecord
 from cfgbench.tables.compare import verdict
 from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Point, Results, scale_text
+from cfgbench.tables.tuning import main_network
 
 MAX_ROWS, MAX_COLUMNS = 10, 10
 MAX_ARMS = 4
 MIN_SIDE = 0.19  # inches of a tile, so that the scales above it fit
 GAP = 0.6  # columns between arms
+GUTTER = "#56B4E9"  # between tiles, whose strokes are white on black or the other way round
 LEFT, BOTTOM = 0.3, 0.03  # inches
 
 Tiles = npt.NDArray[np.uint8]
@@ -56,11 +58,23 @@ def tiles(path: Path) -> Tiles:
 
 
 def _arms(results: Results) -> list[Arm]:
-    """Of each guidance method the curve with the best cell, if there are pictures; at most four."""
+    """Of each guidance method the curve with the best cell, if there are pictures; at most four.
+
+    Of the network that most methods were tried on, for those that were: networks of other seeds are another comparison.
+    """
     pictured = [arm for arm in results.arms if any(_strip(results, record).exists() for record in arm.records)]
     chosen = [arm for arm in pictured if len(arm.points) > 1] or pictured
     methods = dict.fromkeys(arm.method for arm in chosen)
-    return [_best_arm(results, [arm for arm in chosen if arm.method == method]) for method in methods][:MAX_ARMS]
+    tried: dict[str, dict[str, list[Arm]]] = {}
+    for arm in chosen:
+        tried.setdefault(_network(arm), {}).setdefault(arm.method, []).append(arm)
+    shared = max(tried.values(), key=len, default={})
+    of_method = {method: [arm for arm in chosen if arm.method == method] for method in methods}
+    return [_best_arm(results, shared.get(method, arms)) for method, arms in of_method.items()][:MAX_ARMS]
+
+
+def _network(arm: Arm) -> str:
+    return main_network(arm.records[-1].cell.model).label
 
 
 def _best_arm(results: Results, arms: list[Arm]) -> Arm:
@@ -101,7 +115,7 @@ def _block(ax: Axes, results: Results, points: list[Point], rows: int, title: st
     ax.imshow(picture, interpolation="nearest", aspect="auto")
     for lines, count in ((ax.axhline, rows), (ax.axvline, len(points))):
         for i in range(1, count):
-            lines(i * side - 0.5, color="white", linewidth=0.5)
+            lines(i * side - 0.5, color=GUTTER, linewidth=0.8)
     ax.set_yticks([])
     ax.set_xticks([side * (i + 0.5) - 0.5 for i in range(len(points))], [scale_text(point.scale) for point in points])
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0, pad=1, labelsize=5)

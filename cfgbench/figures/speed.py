@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cfgbench.figures import style
 from cfgbench.figures.style import COLOURS, PAGE
 from cfgbench.records import SpeedRecord, Timing
 from cfgbench.tables.compare import latency, ratio_to_unguided, weights_bytes
-from cfgbench.tables.results import Fields, Results, arm_fields, describe, varying
+from cfgbench.tables.results import Fields, Results, cost_fields, describe, varying
 
 LABEL_WIDTH = 36  # characters in a line beside a bar
 LINE, BETWEEN = 0.1, 0.07  # inches of a line of a label, and between labels
@@ -52,8 +53,16 @@ def latency_and_memory(results: Results) -> Figure | None:
         ax.tick_params(labelleft=False)
     if notes[0]:
         figure.supxlabel(notes[0], fontsize=5.5)
-    style.legend(figure, {}, [*axes[0].get_legend_handles_labels()[0], *axes[-1].get_legend_handles_labels()[0]])
+    parts = [*axes[0].get_legend_handles_labels()[0], *axes[-1].get_legend_handles_labels()[0]]
+    style.legend(figure, {}, [*parts, *(_marks_key() if any(speed.measured for speed in results.speeds) else [])])
     return figure
+
+
+def _marks_key() -> list[Line2D]:
+    """What stands beside the bars."""
+    whisker = Line2D([], [], color="black", linewidth=0.8, label="median to 90th percentile")
+    ratio = Line2D([], [], color="black", marker=r"$\times$", ms=4, mew=0.2, linestyle="", label="time over unguided")
+    return [whisker, ratio]
 
 
 def _bars(results: Results, size: int) -> tuple[list[Bar], str]:
@@ -65,9 +74,13 @@ def _bars(results: Results, size: int) -> tuple[list[Bar], str]:
     shared = describe(_fields(shown[0][0]), [name for name in planned if name not in names])
     notes = [shared, "passes one after the other" if len(shown) < len(everything) else ""]
     labels = [_label(shown, one, names) for one in shown]
-    wrapped = [textwrap.fill(label, LABEL_WIDTH) for label in labels]
+    wrapped = [_wrapped(label) for label in labels]
     kept = wrapped if _height(wrapped) <= ROOM else labels
     return [Bar(label, *one) for label, one in zip(kept, shown, strict=True)], ", ".join(filter(None, notes))
+
+
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _height(labels: Sequence[str]) -> float:
@@ -81,7 +94,7 @@ def _most_bars() -> int:
 
 
 def _fields(speed: SpeedRecord) -> Fields:
-    return arm_fields(speed.cell) | {"seed": ""}
+    return cost_fields(speed.cell)
 
 
 def _label(shown: Sequence[tuple[SpeedRecord, Timing]], one: tuple[SpeedRecord, Timing], names: Sequence[str]) -> str:

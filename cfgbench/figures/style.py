@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, Locat
 
 from cfgbench.cell import number
 from cfgbench.registry import METHODS
-from cfgbench.tables.results import Arm, Column, Results, describe, drawable, scale_text, varying
+from cfgbench.tables.results import Arm, Column, Results, describe, drawable, off, scale_text, varying
 
 SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a paper, two columns
 WIDTHS = {"single": SINGLE, "double": DOUBLE}
@@ -128,7 +128,7 @@ def _places(values: Sequence[str | None]) -> list[float]:
 
 def looks(panels: Sequence[Facet]) -> dict[str, Look]:
     """A look for every line label: by method, with dashes for more lines of one, else in order."""
-    methods = {label: arm.method for panel in panels for label, arm in panel.lines.items()}
+    methods = {label: arm.fields["method"] for panel in panels for label, arm in panel.lines.items()}
     lines = Counter(methods.values())
     if len(methods) > 1 and (len(lines) == 1 or max(lines.values()) > len(DASHES)):
         return {label: numbered_look(i) for i, label in enumerate(methods)}
@@ -139,8 +139,15 @@ def looks(panels: Sequence[Facet]) -> dict[str, Look]:
     return found
 
 
+def looks_in(chosen: Mapping[str, Look], panels: Sequence[Facet]) -> dict[str, Look]:
+    """The looks of the lines of these panels."""
+    return {label: look for label, look in chosen.items() if any(label in panel.lines for panel in panels)}
+
+
 def method_look(method: str) -> Look:
-    """The look of a guidance method, the same in every figure."""
+    """The look of a guidance method, the same in every figure; one for what is a model's own."""
+    if method not in METHODS:
+        return numbered_look(4)
     known = METHOD_LOOKS.get(method)
     if known is None and method in ("unguided", "unconditional"):
         return Look(NEUTRAL, "*", "-")
@@ -174,21 +181,23 @@ def axis_label(column: Column, results: Results, suffix: str = "") -> str:
 
 def scale_axis(ax: Axes, scales: Sequence[float], name: str, first: Sequence[float], with_w: bool) -> None:
     """An x axis that spreads values near "off"; labels the scales for which there is room, `first` before others."""
-    off = 1.0 if name == "guidance_scale" else 0.0
+    zero = off(name)
     drawn = drawable(scales)
     ordered = [*drawn.values()]
     gaps = np.diff(ordered)
-    if len(gaps) and gaps.max() > 4 * gaps.min():
-        ax.set_xscale("function", functions=(lambda x: _root(x - off), lambda y: y * np.abs(y) + off))
+    spread = len(gaps) > 0 and gaps.max() > 4 * gaps.min()
+    if spread:
+        ax.set_xscale("function", functions=(lambda x: _root(x - zero), lambda y: y * np.abs(y) + zero))
     _limits(ax, ordered)
     two = with_w and name == "guidance_scale"
     texts = {x: f"{number(s)}\n{_signed(s - 1)}" if two else scale_text(s) for s, x in drawn.items()}
-    labelled = _with_room(ax, texts, [*(drawn.get(scale, scale) for scale in first), off, ordered[0], ordered[-1]])
+    labelled = _with_room(ax, texts, [*(drawn.get(scale, scale) for scale in first), zero, ordered[0], ordered[-1]])
     ax.xaxis.set_major_locator(FixedLocator(labelled))
     ax.xaxis.set_major_formatter(FixedFormatter([texts[scale] for scale in labelled]))
     ax.xaxis.set_minor_locator(FixedLocator(ordered))
     ax.xaxis.set_minor_formatter(NullFormatter())
     label = "guidance scale s" if name == "guidance_scale" else name.replace("_", " ")
+    label += " (\N{SQUARE ROOT} axis)" if spread else ""
     ax.set_xlabel(f"{label}; below it w = s \N{MINUS SIGN} 1" if two else label)
 
 
@@ -221,13 +230,15 @@ class DecimalLocator(Locator):
         return next((ticks for ticks in inside if len(ticks) <= room), inside[-1])
 
 
-def symmetric_log(ax: Axes, values: Sequence[float]) -> None:
-    """A y axis for differences of very unequal size: linear around zero, then logarithmic."""
+def difference_axis(ax: Axes, values: Sequence[float]) -> None:
+    """A y axis for differences, with a line at zero; of very unequal sizes symlog: linear around zero, then log."""
+    ax.axhline(0, color=NEUTRAL, linewidth=0.6, zorder=1)
     sizes = sorted(abs(value) for value in values if value)
     if sizes and sizes[-1] > 20 * sizes[len(sizes) // 4]:
         ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(np.median(sizes))))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}".replace("-", "\N{MINUS SIGN}")))
         ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_ylabel(f"{ax.get_ylabel()} (symlog)" if ax.get_ylabel() else "")
 
 
 def share_limits(axes: Sequence[Axes], which: str = "y") -> None:
@@ -279,8 +290,9 @@ def _text_width(text: str) -> float:
 
 
 def _facet(arms: Sequence[Arm], split: Sequence[str], rest: Sequence[str]) -> Facet:
-    lines = {describe(arm.fields, rest) or METHODS[arm.method].label: arm for arm in arms}
-    return Facet(describe(arms[0].fields, split), arms[0].axis, lines)
+    lines = {describe(arm.fields, rest) or describe(arm.fields, ["method"]): arm for arm in arms}
+    unset = f"no {', '.join(split)}" if split else ""
+    return Facet(describe(arms[0].fields, split) or unset, arms[0].axis, lines)
 
 
 def _root(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

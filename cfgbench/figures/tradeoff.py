@@ -17,6 +17,8 @@ from cfgbench.tables.compare import seconds_per_image, value, verdict
 from cfgbench.tables.results import Arm, Column, Results, scale_text
 
 PAIRS = (("fid", "inception_score"), ("recall", "precision"))  # x, y
+PROMPTED = (("clip_score", "fid"), ("clip_score", "fd_dinov2"), ("clip_score", "fd_clip"))
+MAX_PAIRS = 3  # side by side
 
 
 class Spot(NamedTuple):
@@ -30,27 +32,34 @@ class Spot(NamedTuple):
 
 
 def quality_tradeoff(results: Results) -> Figure | None:
-    """Inception score against FID and precision against recall, every method on one plot, scales beside the points."""
-    pairs = [(a, b) for x, y in PAIRS if (a := results.column(x)) is not None and (b := results.column(y)) is not None]
-    arms = [arm for arm in results.arms if len(arm.points) > 1]
-    if not pairs or not arms:
+    """Scores against each other, such as FID against CLIP score: every method on one plot, scales beside the points."""
+    shown, arms = pairs(results), [arm for arm in results.arms if len(arm.points) > 1]
+    if not shown or not arms:
         return None
+    lead = results.columns[0]
     planned = style.facets(arms, by_axis=False)
-    panels, looks = grid.on_a_page(planned, len(pairs), pairs[0][0]), style.looks(planned)
-    made = grid.small_multiples(len(panels), len(pairs), 2.6)
+    panels, looks = grid.on_a_page(planned, len(shown), lead), style.looks(planned)
+    made = grid.small_multiples(len(panels), len(shown), 2.6)
     drawn: list[tuple[Axes, dict[str, list[Spot]]]] = []
-    for (x, y), axes in zip(pairs, made.axes, strict=True):
-        block = [{label: _scores(x, y, arm) for label, arm in panel.lines.items()} for panel in panels]
+    for (x, y), axes in zip(shown, made.axes, strict=True):
+        block = [{label: _scores(lead, x, y, arm) for label, arm in panel.lines.items()} for panel in panels]
         _tradeoffs(axes, results, (x, y), block, looks)
         drawn += zip(axes, block, strict=True)
     grid.set_titles(made, [panel.title for panel in panels])
     grid.share_labels(made)
-    grid.tell_left_out(made.figure, len(panels), len(planned), f"with the best {pairs[0][0].label}")
-    style.legend(made.figure, looks, [_unguided_key()])
+    grid.tell_left_out(made.figure, len(panels), len(planned), grid.BEST_PANELS.format(lead.label))
+    style.legend(made.figure, style.looks_in(looks, panels), [_unguided_key()])
     made.figure.draw_without_rendering()
     for ax, curves in drawn:
         _label_scales(ax, curves, looks)
     return made.figure
+
+
+def pairs(results: Results) -> list[tuple[Column, Column]]:
+    """The scores to show against each other, x and y: where there are prompts, first those that agree with them."""
+    prompted = any(cell.prompts is not None or cell.made_elsewhere for cell in results.plan.cells)
+    with_prompts, others = _measured(results, PROMPTED), _measured(results, PAIRS)
+    return ([*with_prompts, *others] if prompted else others or with_prompts)[:MAX_PAIRS]
 
 
 def quality_vs_seconds(results: Results) -> Figure | None:
@@ -66,12 +75,19 @@ def quality_vs_seconds(results: Results) -> Figure | None:
     _time_axes(made.axes[0], results, column, curves, looks)
     grid.set_titles(made, [panel.title for panel in panels])
     grid.share_labels(made)
-    grid.tell_left_out(made.figure, len(panels), len(planned), f"with the best {column.label}")
-    style.legend(made.figure, looks, [_unguided_key(), *_best_key()])
+    grid.tell_left_out(made.figure, len(panels), len(planned), grid.BEST_PANELS.format(column.label))
+    starred = {label for panel in panels for label, arm in panel.lines.items() if arm.method == "unguided"}
+    named = {label: look for label, look in style.looks_in(looks, panels).items() if label not in starred}
+    style.legend(made.figure, named, [_unguided_key(), *_best_key()])
     made.figure.draw_without_rendering()
     for ax, lines in zip(made.axes[0], curves, strict=True):
         _label_best(ax, lines, looks)
     return made.figure
+
+
+def _measured(results: Results, named: Sequence[tuple[str, str]]) -> list[tuple[Column, Column]]:
+    found = ((results.column(x), results.column(y)) for x, y in named)
+    return [(x, y) for x, y in found if x is not None and y is not None]
 
 
 def _unguided_key() -> Line2D:
@@ -84,13 +100,13 @@ def _best_key() -> list[Line2D]:
     return [best, other]
 
 
-def _scores(x: Column, y: Column, arm: Arm) -> list[Spot]:
-    best = verdict(x, arm.records)
+def _scores(lead: Column, x: Column, y: Column, arm: Arm) -> list[Spot]:
+    best = verdict(lead, arm.records)
     spots = []
     for scale, record in arm.points:
         a, b = value(x, record), value(y, record)
         if a is not None and b is not None:
-            unguided = record.cell.guidance.method == "unguided"
+            unguided = record.cell.guidance.method == "unguided" and not arm.over_model
             spots.append(Spot(a.value, b, scale, unguided, best is not None and record.id == best.best.id))
     return spots
 
@@ -101,7 +117,7 @@ def _times(results: Results, column: Column, arm: Arm) -> list[Spot]:
     for scale, record in arm.points:
         seconds, result = seconds_per_image(results, record), value(column, record)
         if seconds is not None and result is not None:
-            unguided = record.cell.guidance.method == "unguided"
+            unguided = record.cell.guidance.method == "unguided" and not arm.over_model
             is_best = best is not None and record.id == best.best.id
             spots.append(Spot(1e3 * seconds[0], result, scale, unguided, is_best))
     return spots
@@ -120,7 +136,7 @@ def _tradeoffs(
 ) -> None:
     """A panel for each of some sets of curves, with the same axes."""
     x, y = pair
-    values = [spot.x for curves in block for spots in curves.values() for spot in spots]
+    everything = [spot for curves in block for spots in curves.values() for spot in spots]
     for ax, curves in zip(axes, block, strict=True):
         beside = coincidence.places({label: _xy(spots) for label, spots in curves.items()})
         for label, spots in curves.items():
@@ -130,8 +146,10 @@ def _tradeoffs(
             )
             coincidence.interleave(line, beside[label])
         _stars(ax, curves, looks)
-        if x.entry.lower_is_better and style.wide(values):
+        if x.entry.lower_is_better and style.wide([spot.x for spot in everything]):
             style.decimal_log(ax, "x")
+        if y.entry.lower_is_better and style.wide([spot.y.value for spot in everything]):
+            style.decimal_log(ax, "y")
         ax.margins(0.08)  # for the labels of the outermost points
         ax.set_xlabel(style.axis_label(x, results))
         ax.set_ylabel(style.axis_label(y, results))
@@ -165,7 +183,8 @@ def _label_scales(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str
     for label, spots in curves.items():
         for i, spot in enumerate(spots):
             rank = 0 if spot.best else 1 if i in (0, len(spots) - 1) else 2
-            ranked.append((rank, Label(spot.x, spot.y.value, scale_text(spot.scale), looks[label].colour)))
+            text = scale_text(spot.scale)
+            ranked.append((rank, Label(spot.x, spot.y.value, text, looks[label].colour, needed=spot.best)))
     ordered = [label for _, label in sorted(ranked, key=lambda item: item[0])]
     place_labels(ax, ordered, [_xy(spots) for spots in curves.values() if spots])
 
@@ -209,6 +228,6 @@ def _label_best(ax: Axes, curves: Mapping[str, list[Spot]], looks: Mapping[str, 
         obstacles += [_xy([spot]) for spot in spots]
         for spot in (spot for spot in spots if spot.best and len(spots) > 1):
             obstacles += [np.array([(spot.x, end) for end in spot.y.interval])] if spot.y.interval else []
-            wanted.append(Label(spot.x, spot.y.value, scale_text(spot.scale), looks[label].colour))
+            wanted.append(Label(spot.x, spot.y.value, scale_text(spot.scale), looks[label].colour, needed=True))
     if obstacles:
         place_labels(ax, wanted, obstacles)

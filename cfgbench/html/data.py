@@ -10,7 +10,7 @@ from cfgbench.answer import main_arm
 from cfgbench.cell import canonical_json, number
 from cfgbench.figures import style
 from cfgbench.figures.style import Facet, Look
-from cfgbench.figures.tradeoff import PAIRS
+from cfgbench.figures.tradeoff import pairs
 from cfgbench.html.extras import claims_tables, command, failures, health_rows
 from cfgbench.html.strips import tile_count
 from cfgbench.html.views import ArmView, CellView, ColumnView, PageData, PanelView, PointsView, ScoreView
@@ -18,11 +18,12 @@ from cfgbench.records import CellRecord
 from cfgbench.registry import METHODS
 from cfgbench.store import Store
 from cfgbench.tables.compare import difference, seconds_per_image, value, verdict
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, drawable
+from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Results, drawable, off
 from cfgbench.tables.rows import speed_rows
 from cfgbench.tables.text import Table, with_error
 
-EXPLORED = ("fid", "inception_score", "precision", "recall")  # beside the slider; the first columns where none is there
+# beside the slider; the first columns where none is there
+EXPLORED = ("fid", "fd_dinov2", "fd_clip", "clip_score", "inception_score", "precision", "recall")
 
 
 def page_data(
@@ -43,8 +44,9 @@ def page_data(
         start=0 if start is None else results.arms.index(start),
         panels=[_panel(results, panel) for panel in panels],
         planes=[_panel(results, plane) for plane in planes],
-        pairs=[(x, y) for x, y in PAIRS if {x, y} <= names],
+        pairs=[(x.name, y.name) for x, y in pairs(results)],
         cost=cost_label,
+        off={arm.axis: off(arm.axis) for arm in results.arms},
         symbols={arm.axis: SCALE_SYMBOLS[arm.axis] for arm in results.arms},
         colours=style.COLOURS,
         methods={name: METHODS[name].label for name in {record.cell.guidance.method: None for record in results.done}},
@@ -60,11 +62,10 @@ def page_data(
 
 def places(scales: Sequence[float], axis: str) -> dict[float, float]:
     """Where scales lie on an axis that spreads values near "off" by a square root if they are uneven."""
-    off = 1.0 if axis == "guidance_scale" else 0.0
     drawn = drawable(scales)
     ordered = np.array([*drawn.values()])
     gaps = np.diff(ordered)
-    moved = ordered - off
+    moved = ordered - off(axis)
     if len(gaps) and gaps.max() > 4 * gaps.min():
         moved = np.sign(moved) * np.sqrt(np.abs(moved))
     return dict(zip(drawn, moved.tolist(), strict=True))
@@ -134,7 +135,8 @@ def _arms(results: Results, looks: Mapping[str, Look], panels: Sequence[Facet]) 
         axes.setdefault(arm.axis, []).extend(point.scale for point in arm.points)
     spread = {axis: places(scales, axis) for axis, scales in axes.items()}
     return [
-        _arm(results, arm, lines.get(id(arm), style.method_look(arm.method)), spread[arm.axis]) for arm in results.arms
+        _arm(results, arm, lines.get(id(arm), style.method_look(arm.fields["method"])), spread[arm.axis])
+        for arm in results.arms
     ]
 
 

@@ -92,6 +92,7 @@ class PageData:
     planes: Sequence[PanelView]  # of trade-offs
     pairs: Sequence[tuple[str, str]]
     cost: str  # what `CellView.cost` is
+    off: Mapping[str, float]  # of the axes: the scale that adds nothing
     symbols: Mapping[str, str]  # of the axes
     colours: Sequence[str]
     methods: Mapping[str, str]  # names and labels

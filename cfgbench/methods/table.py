@@ -74,13 +74,45 @@ _BASIC: dict[str, Method] = {
     ),
 }
 
+_CLIP_SCALE = Parameter("float", 0.0, 0.0, doc="multiplies the gradient of CLIP's logit; 0 = off")
+_CLIP: dict[str, Method] = {
+    "clip": Method(
+        "cfgbench.guidance:clip",
+        "clip_scale",
+        {"clip_scale": _CLIP_SCALE, "interval": _INTERVAL},
+        {0.0: "unguided"},
+        1,
+        1,
+        ("guide",),
+        label="CLIP guidance",
+        source="Nichol et al. 2021 (GLIDE), sec. 2.4; on the clean picture: Bansal et al. 2023, sec. 3.1",
+        families=("diffusion",),
+        unconditional=False,
+    ),
+    "universal": Method(
+        "cfgbench.guidance:universal",
+        "clip_scale",
+        {"clip_scale": _CLIP_SCALE, "interval": _INTERVAL},
+        {0.0: "unguided"},
+        2,
+        1,
+        ("guide",),
+        label="CLIP guidance through the denoiser",
+        source="Bansal et al. 2023 (universal guidance), forward guidance, sec. 3.1",
+        families=("diffusion",),
+        unconditional=False,
+    ),
+}
+
 _SCHEDULED: dict[str, Method] = {
     "cfg_schedule": Method(
         "cfgbench.methods.schedules:cfg_schedule",
         "guidance_scale",
         {
             **_SCALED,
-            "shape": Parameter("str", "linear", choices=("linear", "cosine", "decreasing", "damped")),
+            "shape": Parameter(
+                "str", "linear", choices=("linear", "cosine", "decreasing", "damped"), doc="of the scale over the steps"
+            ),
             "equal_mean": Parameter("bool", True, doc="mean strength over the steps as of constant guidance"),
         },
         _OFF,
@@ -281,4 +313,4 @@ _ONE_PASS: dict[str, Method] = {
     ),
 }
 
-METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE, **_PIPELINES, **_ONE_PASS}
+METHODS: dict[str, Method] = {**_BASIC, **_SCHEDULED, **_PROJECTED, **_WORSE, **_PIPELINES, **_ONE_PASS, **_CLIP}

@@ -76,6 +76,22 @@ class Prompted(Protocol):
         ...
 
 
+class Guided(Protocol):
+    """What a model with the network `guide` offers besides: a judge of how well clean latents suit the prompts."""
+
+    def with_guide(self) -> Model:
+        """The same model with the guide among its networks."""
+        ...
+
+    def guide_condition(self, prompts: Prompts) -> Condition:
+        """The prompts of a batch as the guide compares them."""
+        ...
+
+    def guide_gradient(self, latents: Tensor, condition: Condition) -> Tensor:
+        """grad log p(prompt | x_0) at clean latents (n, *latent_shape), up to a constant of each prompt."""
+        ...
+
+
 class Configurable(Protocol):
     """What a model with settings offers besides: parameters that it changes without loading anything."""
 

@@ -127,8 +127,11 @@ def load_weights(network: nn.Module, file: Path) -> None:
     try:
         state = _state(file)
         network.load_state_dict(state, assign=True)
-    except (RuntimeError, UnpicklingError, EOFError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except UnpicklingError:
+        reason = "is not a file of tensors alone, and what else a pickle holds could run code"
+        raise ValueError(f"{file} {reason}; get it again from its publisher") from None
+    except (RuntimeError, OSError, EOFError, AttributeError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
         raise ValueError(f"{file} does not hold the weights of this network: {reason}") from None
 
 

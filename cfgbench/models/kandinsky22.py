@@ -67,7 +67,8 @@ class Kandinsky22(TextToImage):
         prediction: Tensor = network(x, timestep, None, added_cond_kwargs=added, return_dict=False)[0]
         return prediction
 
-    def _picture(self, vae: Any, latents: Tensor) -> Tensor:
+    def picture(self, latents: Tensor) -> Tensor:
+        vae: Any = self.networks["decoder"]
         decoded: Tensor = vae.decode(latents, force_not_quantize=True)["sample"]
         return decoded
 

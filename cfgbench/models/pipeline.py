@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cfgbench import checkpoints, noise
-from cfgbench.models import Level, Schedule
-from cfgbench.models.text_to_image import quiet
+from cfgbench.models import Level, Schedule, loading
 from cfgbench.pixels import to_uint8
 from cfgbench.prompts import Prompts
 
@@ -114,15 +113,11 @@ def load(
     """The checkpoint's pipeline; ValueError where it does not take what is asked of it."""
     found = checkpoints.locate(path, revision, variant)
     left_out = [name for name, value in found.index().items() if isinstance(value, list) and value[0] is None]
-    with quiet():
+    parts = loading.networks(found, dtype, left_out)
+    with loading.sentences(found.folder), loading.quiet():
         anything: Any = diffusers.DiffusionPipeline
         pipeline = anything.from_pretrained(
-            found.folder,
-            **dict.fromkeys(left_out),
-            variant=variant,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
+            found.folder, **dict.fromkeys(left_out), **parts, use_safetensors=True, local_files_only=True
         )
     pipeline.set_progress_bar_config(disable=True)
     lacking = [name for name in _NEEDED if name not in inspect.signature(pipeline.__call__).parameters]

@@ -11,7 +11,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -19,17 +19,18 @@ from typing import Any, NamedTuple, Self, cast
 import diffusers
 import numpy as np
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cfgbench import layouts
+from cfgbench import clip_models, layouts
 from cfgbench.cell import digest
 from cfgbench.checkpoints import Checkpoint
 from cfgbench.layouts import Layout
-from cfgbench.models import Flow, Level, Schedule
+from cfgbench.models import Flow, Level, Schedule, loading
+from cfgbench.models.loading import quiet
 from cfgbench.pixels import to_uint8
 from cfgbench.prompts import Prompts
+from cfgbench.shapes import Shape
 
 Encoding = dict[str, Tensor]  # of one prompt, or of a batch
 
@@ -55,6 +56,7 @@ class TextToImage(ABC):
     width: int | None = None
     negative_prompt: str | None = None
     unconditional: str | None = None  # what no prompt is: empty | zeros; None is the pipeline's own
+    guide: str | None = None  # a CLIP, as `clip_models.parse` reads it
     learned_variance: bool = False
 
     @abstractmethod
@@ -122,16 +124,54 @@ class TextToImage(ABC):
         """Raises TypeError: there is no classifier."""
         raise TypeError("a text-to-image model has no classifier of classes")
 
+    def with_guide(self) -> Self:
+        """The model with its CLIP loaded, in fp32; ValueError where none is named."""
+        return replace(self, networks={**self.networks, "guide": self._clip.network})
+
+    def guide_condition(self, prompts: Prompts) -> Tensor:
+        """Unit vectors of the prompts (n, d)."""
+        vectors = [clip_models.text_vector(*self._clip_arguments, text) for text in prompts.texts]
+        return torch.from_numpy(np.stack(vectors)).to(self.device)
+
+    def guide_gradient(self, latents: Tensor, condition: Tensor) -> Tensor:
+        """The gradient of CLIP's logit of the decoded picture and the prompt, one picture at a time."""
+        parts = zip(latents[:, None], condition, strict=True)
+        return torch.cat([self._guide_gradient(part, vector) for part, vector in parts])
+
+    def _guide_gradient(self, latents: Tensor, vector: Tensor) -> Tensor:
+        with torch.enable_grad():
+            latents = latents.detach().requires_grad_(True)
+            picture = self.picture(latents.view_as(latents).to(self._decoder_dtype))
+            seen = clip_models.prepared(self._clip, (picture.float() / 2 + 0.5).clamp(0, 1))
+            network = self._clip.network
+            logit = network.logit_scale.exp() * (network.encode_image(seen, normalize=True) @ vector).sum()
+            (gradient,) = torch.autograd.grad(logit, latents)
+        return gradient
+
+    @property
+    def _clip(self) -> clip_models.Clip:
+        return clip_models.load(*self._clip_arguments)
+
+    @property
+    def _clip_arguments(self) -> tuple[str, str | None, str | None, str]:
+        if self.guide is None:
+            raise ValueError(f"{self.checkpoint.name} has no guide; name a CLIP by the parameter `guide`")
+        given = {"model": clip_models.MODEL, "pretrained": None, "path": None, **clip_models.parse(self.guide)}
+        return str(given["model"]), given["pretrained"], given["path"], str(self.device)
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
         """uint8 RGB images (n, 3, height, width), one at a time to bound memory."""
-        vae: Any = self.networks["decoder"]
-        dtype = next(vae.parameters()).dtype
-        images = [self._picture(vae, part.to(dtype)) for part in latents[:, None]]
+        images = [self.picture(part.to(self._decoder_dtype)) for part in latents[:, None]]
         return to_uint8(torch.cat(images).float().cpu().numpy())
 
-    def _picture(self, vae: Any, latents: Tensor) -> Tensor:
-        """Pictures in [-1, 1], about."""
+    @property
+    def _decoder_dtype(self) -> torch.dtype:
+        return next(self.networks["decoder"].parameters()).dtype
+
+    def picture(self, latents: Tensor) -> Tensor:
+        """Pictures (n, 3, height, width) in [-1, 1], about, of latents in the dtype of the decoder; differentiable."""
+        vae: Any = self.networks["decoder"]
         decoded: Tensor = vae.decode(self._to_vae(latents), return_dict=False)[0]
         return decoded
 
@@ -188,39 +228,42 @@ class Place:
 
 
 def load_network(checkpoint: Checkpoint, part: str, place: Place) -> nn.Module:
-    """A network of a checkpoint by the class that its index names; safetensors only, from the disk only."""
-    with quiet():
-        network: nn.Module = _network_class(checkpoint, part).from_pretrained(
-            checkpoint.folder,
-            subfolder=part,
-            variant=checkpoint.variant,
-            dtype=place.dtype,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    return network.eval().requires_grad_(False).to(place.device)
+    """A network of a checkpoint by the class that its index names."""
+    if isinstance(checkpoint, Shape):
+        return _random_network(checkpoint, part, place)
+    return loading.load(checkpoint, part, place.dtype).to(place.device)
 
 
-def _network_class(checkpoint: Checkpoint, part: str) -> Any:
-    name = checkpoint.index()[part][1]
-    found = getattr(diffusers, name, None)
-    if isinstance(found, type) and issubclass(found, diffusers.ModelMixin):
-        return found
-    raise ValueError(f"{checkpoint.name}/model_index.json says {part} is a {name}, which diffusers does not have")
+def _random_network(shape: Shape, part: str, place: Place) -> nn.Module:
+    """A network as its class sets it up, the same every time, made where it is used."""
+    before = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[] if place.device in ("cpu", "meta") else [place.device]), quiet():
+        torch.manual_seed(0)
+        torch.set_default_dtype(place.dtype)
+        try:
+            with torch.device(place.device):
+                network: nn.Module = loading.network_class(shape, part).from_config(shape.json(f"{part}/config.json"))
+        finally:
+            torch.set_default_dtype(before)
+    return nn.Module.to(network.eval().requires_grad_(False), dtype=place.dtype)  # the class's own `to` warns
+
+
+def _random_encoding(shape: Shape, wording: Wording, model: TextToImage) -> Encoding:
+    """Random numbers that belong to a text."""
+    seed = int(hashlib.sha256(wording.text.encode(errors="surrogatepass")).hexdigest()[:8], 16)
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(size, generator=generator).to(model.dtype) for name, size in shape.encoding.items()}
 
 
 @contextmanager
 def text_part(model: TextToImage) -> Iterator[Any]:
     """The text part of a checkpoint's pipeline, in memory for so long only."""
     layout, checkpoint = model.text_source
-    with quiet():
+    left_out = (layout.denoiser, layout.autoencoder, *layout.unused(checkpoint))
+    networks = loading.networks(checkpoint, model.dtype, left_out)
+    with loading.sentences(checkpoint.folder), quiet():
         pipeline = getattr(diffusers, layout.pipelines[0]).from_pretrained(
-            checkpoint.folder,
-            **dict.fromkeys((layout.denoiser, layout.autoencoder, *layout.unused(checkpoint))),
-            variant=checkpoint.variant,
-            dtype=model.dtype,
-            use_safetensors=True,
-            local_files_only=True,
+            checkpoint.folder, **dict.fromkeys(left_out), **networks, use_safetensors=True, local_files_only=True
         )
     try:
         yield pipeline.to(model.device)
@@ -242,9 +285,15 @@ def encode_missing(model: TextToImage, wordings: Sequence[Wording], folder: Path
         missing = [wording for wording in dict.fromkeys(wordings) if not encoding_file(folder, wording).exists()]
         if not missing:
             return
-        with text_part(model) as pipeline:
+        source = model.text_source[1]
+        with nullcontext() if isinstance(source, Shape) else text_part(model) as pipeline:
             for wording in missing:
-                encoding = {name: part.cpu().contiguous() for name, part in model.encode(pipeline, wording).items()}
+                made = (
+                    _random_encoding(source, wording, model)
+                    if isinstance(source, Shape)
+                    else model.encode(pipeline, wording)
+                )
+                encoding = {name: part.cpu().contiguous() for name, part in made.items()}
                 write(encoding, encoding_file(folder, wording))
 
 
@@ -259,19 +308,3 @@ def write(encoding: Encoding, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(encoding, temporary)
     temporary.replace(path)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without remarks on parts that are left out on purpose, and without progress bars."""
-    libraries: tuple[Any, ...] = (diffusers.utils.logging, transformers.utils.logging)
-    levels = [logging.get_verbosity() for logging in libraries]
-    for logging in libraries:
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for logging, level in zip(libraries, levels, strict=True):
-            logging.set_verbosity(level)
-            logging.enable_progress_bar()

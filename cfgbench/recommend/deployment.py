@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from cfgbench.cell import Cell, number
-from cfgbench.registry import METHODS, MODELS, SAMPLERS
+from cfgbench.registry import EXECUTIONS, METHODS, MODELS, SAMPLERS
 
 TESTBEDS = ("gaussians", "digits")
 # no one pipeline of diffusers draws the same: DiT's drops the variance, Kandinsky has two
@@ -48,6 +48,7 @@ def experiment_yaml(cell: Cell) -> str:
     axes |= {"interval": {"sigma": list(interval)}} if isinstance(interval, tuple) else {}
     axes |= {} if cell.one_pass else {"sampler": cell.sampler.sampler, "steps": cell.sampler.steps}
     axes |= {"dtype": cell.dtype, "seed": cell.seed}
+    axes |= {} if cell.execution == "eager" else {"execution": cell.execution}
     axes |= {"eta": cell.sampler.eta} if cell.diffusion and cell.diffusion.eta else {}
     axes |= {"state_dtype": cell.sampler.state_dtype} if cell.diffusion and cell.diffusion.state_dtype else {}
     first, *rest = (f"{key}: {_yaml(value)}" for key, value in axes.items())
@@ -82,8 +83,16 @@ def pipeline_call(cell: Cell) -> str:
     path = json.dumps(place.get("path", "MODEL"))
     lines.append(f"pipe = DiffusionPipeline.from_pretrained({path}{named}, torch_dtype=torch.{_TORCH[dtype]})")
     lines += [] if place else [f"# MODEL is what the experiment calls {cell.model.label}"]
-    lines += [scheduler_line(cell), *_caveats(cell)]
+    lines += [scheduler_line(cell), *_executed(cell), *_caveats(cell)]
     return "\n".join([*lines, f"images = pipe(PROMPTS, {_arguments(cell)}).images", ""])
+
+
+def _executed(cell: Cell) -> list[str]:
+    """How the network computes, where that is not as it is."""
+    entry = EXECUTIONS[cell.execution]
+    lines = ["network.to(memory_format=torch.channels_last)"] if entry.channels_last else []
+    lines += [f'network.compile(mode="{entry.mode}", fullgraph=True)'] if entry.mode else []
+    return ['network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer', *lines] if lines else []
 
 
 def _yaml(value: object) -> str:

@@ -41,9 +41,10 @@ def _candidate_json(made: Recommendation, one: Candidate) -> Json:
         "scale": one.scale if math.isfinite(one.scale) else None,
         "guidance_scale": cell.guidance_scale,
     }
-    body |= {"classifier_scale": cell.classifier_scale, "parameters": dict(cell.guidance.parameters)}
+    body |= {"classifier_scale": cell.classifier_scale, "model_scales": dict(cell.model.scales)}
+    body |= {"parameters": dict(cell.guidance.parameters)}
     body |= {"sampler": diffusion.sampler if diffusion else None, "steps": diffusion.steps if diffusion else None}
-    body |= {"dtype": cell.dtype, "num_samples": one.record.num_samples, "nfe": cost.nfe}
+    body |= {"dtype": cell.dtype, "execution": cell.execution, "num_samples": one.record.num_samples, "nfe": cost.nfe}
     body |= {"classifier_passes": cost.classifier_passes, "batch_size": cost.batch_size}
     body |= {"latency_p50_s": cost.latency_p50_s, "seconds_per_image": cost.seconds_per_image}
     body |= {"peak_memory_bytes": cost.peak_memory_bytes, "feasible": fits(one, made.question.budget)}

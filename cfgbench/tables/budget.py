@@ -15,12 +15,13 @@ def budget_rows(results: Results) -> list[Row]:
 
 
 def budget_table(results: Results) -> Table:
-    """The same as text: the leader in bold, those not shown worse underlined."""
+    """The same as text: the leader in bold, those that were still in underlined."""
     column = _column(results)
     name = column.label if column else "score"
     rows = [_texts(results, arm, contest, p) for arm, contest in _contests(results) for p in arm.points]
     header = ("curve", "scale", "samples", name, "behind the leader", "left after")
-    return Table(" ".join(budget_lines(results)), header, tuple(rows))
+    marks = "Bold: the leader; underlined: not shown worse by the sweep's test, which is strict since it looks often."
+    return Table(" ".join([*budget_lines(results), marks]), header, tuple(rows))
 
 
 def budget_lines(results: Results) -> Iterator[str]:
@@ -46,12 +47,18 @@ def _contests(results: Results) -> list[tuple[Arm, ContestRecord]]:
 def _conclusion(results: Results, arm: Arm, contest: ContestRecord, budget: BudgetRecord) -> str:
     column, scales = _column(results), {point.record.id: scale_text(point.scale) for point in arm.points}
     name = column.label if column else budget.metric
+    without = [scales.get(one, "?") for one in contest.unjudged]
+    unjudged = f" Not judged, for want of a score: {SCALE_SYMBOLS[arm.axis]} = {', '.join(without)}." if without else ""
+    if not contest.best:
+        return f"{_name(results, arm)}: too few scales have a score to compare.{unjudged}"
     leader = f"{_name(results, arm)}: {SCALE_SYMBOLS[arm.axis]} = {scales.get(contest.best, '?')}"
     others = [scales[one] for one in contest.left if one != contest.best and one in scales]
     if not contest.settled:
-        return f"{leader} leads, undecided against {', '.join(others)} after {contest.num_samples:,} samples of each."
+        rivals = f"{', '.join(others)} after {contest.num_samples:,} samples of each"
+        return f"{leader} leads, undecided against {rivals}.{unjudged}"
     bound = f"within {budget.delta:g} of the best {name}" if others else f"the best of these scales by {name}"
-    return f"{leader} is {bound}, with {100 * budget.confidence:g} % confidence, after {contest.num_samples:,} samples."
+    sure = f"with {100 * budget.confidence:g} % confidence, after {contest.num_samples:,} samples"
+    return f"{leader} is {bound}, {sure}.{unjudged}"
 
 
 def _row(results: Results, arm: Arm, contest: ContestRecord, point: Point) -> Row:

@@ -14,7 +14,7 @@ from cfgbench import statistics
 from cfgbench.records import CellRecord, Rung, Score, SpeedRecord, Timing
 from cfgbench.registry import METHODS
 from cfgbench.statistics import Estimate, Replicated
-from cfgbench.tables.results import Column, Results, base
+from cfgbench.tables.results import Column, Results, unguided_cost
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ def latency(timing: Timing) -> list[float]:
 
 def ratio_to_unguided(results: Results, speed: SpeedRecord, timing: Timing) -> float | None:
     """Median latency over that of the unguided class of the same model, sampler, steps, batch size and machine."""
-    own = {**base(speed.cell), "seed": ""}
+    own = unguided_cost(speed.cell)
     for other in results.speeds:
-        if other.cell.guidance.method != "unguided" or {**base(other.cell), "seed": ""} != own:
+        if other.cell.guidance.method != "unguided" or unguided_cost(other.cell) != own:
             continue
         same = [t for t in other.timings if t.batch_size == timing.batch_size]
         if same and other.measured and other.machine.device == speed.machine.device:

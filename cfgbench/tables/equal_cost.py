@@ -15,7 +15,7 @@ from cfgbench.tables.compare import seconds_per_image
 from cfgbench.tables.methods import difference_row, network_texts
 from cfgbench.tables.results import Arm, Column, Fields, Results
 from cfgbench.tables.rows import Row
-from cfgbench.tables.text import Table, Text, with_error
+from cfgbench.tables.text import Table, Text, short, with_error
 from cfgbench.tables.tuning import Tuned, contests, tune
 from cfgbench.training_seeds import Difference, together
 
@@ -158,4 +158,4 @@ def _texts(row: AtCost) -> tuple[Text, ...]:
 
 
 def _amount(kind: str, value: float) -> str:
-    return f"{value:g} NFE" if kind == "NFE" else f"{1e3 * value:.3g} ms per image"
+    return f"{short(value)} NFE" if kind == "NFE" else f"{short(1e3 * value)} ms per image"

@@ -1,4 +1,4 @@
-"""Guidance methods against tuned CFG: each at its own best setting, with what the search for it cost.
+"""Guidance methods against CFG: each at its own best setting, with what the search for it cost.
 
 The best of many cells flatters itself on the samples that it was chosen by, so differences are cross-fitted: half of
 the samples choose, the other half judges, and the other way round. P-values are corrected for the number of comparisons
@@ -16,14 +16,14 @@ from cfgbench.tables import matched
 from cfgbench.tables.compare import seconds_per_image, value
 from cfgbench.tables.results import Column, Fields, Results
 from cfgbench.tables.rows import Row
-from cfgbench.tables.text import BEST, TIED, Table, Text, with_error
+from cfgbench.tables.text import BEST, TIED, Table, Text, short, with_error
 from cfgbench.tables.tuning import Tuned, contest_label, contests
 from cfgbench.training_seeds import Difference, together
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against tuned CFG: score differences, method - CFG; None where they cannot be had."""
+    """A method against CFG: score differences, method - CFG; None where they cannot be had."""
 
     contest: Fields
     tuned: Tuned  # of the first network, in a row of several
@@ -56,12 +56,24 @@ def methods_table(results: Results, rows: Sequence[Comparison]) -> Table:
     caption = (
         "Each method at its best FID of the cells tried; search: their number, the images drawn for them and the "
         "network passes of these. FID is cross-fitted: half of the samples choose the setting, the others judge. "
-        "Differences are to tuned CFG on the same noise; p is Holm's over the table. Rows of several networks: mean "
-        "and interval over training seeds. Best of a contest in bold, those not shown to differ from it underlined."
+        f"Differences are to {_baseline(rows)} on the same noise; p is Holm's over the table. Rows of several "
+        "networks: mean and interval over training seeds. NFE: passes of the model per image, without those of a "
+        "classifier or of a plug-in's own networks. Best of a contest in bold, those not shown to differ from it "
+        "underlined."
     )
     matches = tuple(f"FID difference at CFG's {name}" for name in names)
     header = ("model", "method", "setting", "search", "FID", "FID - CFG's", "p", *matches, "NFE", "seconds ratio")
     return Table(caption, header, texts)
+
+
+def _baseline(rows: Sequence[Comparison]) -> str:
+    """What CFG may be called: tuned only where its scale was searched for."""
+    cfg = [row.tuned for row in rows if row.gap is None]
+    untuned = [one.contest for one in cfg if not one.is_tuned]
+    if not untuned:
+        return "tuned CFG"
+    which = "" if len(untuned) == len(cfg) else f" on {'; '.join(contest_label(one, untuned) for one in untuned)}"
+    return f"CFG, which is not tuned{which} (fewer than three scales, or the best at an end of the grid),"
 
 
 def _against_cfg(results: Results, column: Column, entries: Sequence[Tuned]) -> list[Comparison]:
@@ -144,7 +156,7 @@ def _texts(results: Results, row: Comparison, rows: Sequence[Comparison], names:
     p = Text("" if row.p_holm is None else f"{row.p_holm:.2g}")
     ratio = None if several else _seconds_ratio(results, tuned)
     nfe = tuned.record.nfe  # not known of samples that were made elsewhere
-    cost = (Text("" if nfe is None else f"{nfe:g}"), Text("" if ratio is None else f"{ratio:.2g}"))
+    cost = (Text("" if nfe is None else short(nfe)), Text("" if ratio is None else f"{ratio:.2g}"))
     return (Text(tuned.label), *setting, fid, first, p, *rest, *cost)
 
 
@@ -156,9 +168,9 @@ def network_texts(contests: Sequence[tuple[Fields, int]]) -> list[Text]:
 
 
 def _search(tuned: Tuned) -> str:
-    """`29 cells, 58,000 images, 3.2e+06 passes`."""
+    """`29 cells, 58,000 images, 3,200,000 passes`."""
     cells = f"{tuned.cells} cell{'s' if tuned.cells > 1 else ''}"
-    passes = "" if tuned.passes is None else f", {tuned.passes:.2g} passes"
+    passes = "" if tuned.passes is None else f", {tuned.passes:,.0f} passes"
     return f"{cells}, {tuned.images:,} images{passes}"
 
 

@@ -2,15 +2,16 @@
 
 A *column* is one score (`fid`, `fid_train`) of one identity. An *arm* is one curve: a model, a guidance method with its
 other parameters, a sampler, steps, dtype and seed, over the scale; the unguided and unconditional cells are ends of
-every arm that leads to them. A *family* is all cells of one model and seed.
+every arm that leads to them. Where the method's scale does not vary and one of the model's own does, an arm is over
+that. A *family* is all cells of one model and seed.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cfgbench.cell import Cell, canonical_json, number
 from cfgbench.errors import InputError
@@ -19,6 +20,7 @@ from cfgbench.registry import METHODS, METRICS, Metric
 from cfgbench.store import Store
 
 Fields = dict[str, str]
+Item = TypeVar("Item")
 
 
 class _Symbols(dict[str, str]):
@@ -73,8 +75,13 @@ class Arm:
 
     fields: Fields  # what its cells share: method, parameters, model, sampler, ...
     method: str
-    axis: str  # guidance_scale, or the method's own
+    axis: str  # guidance_scale, or a scale of the method's or of the model's own
     points: tuple[Point, ...]
+
+    @property
+    def over_model(self) -> bool:
+        """Whether it is over a scale of the model's own."""
+        return self.axis in self.points[0].record.cell.model.scales
 
     @property
     def records(self) -> tuple[CellRecord, ...]:
@@ -104,8 +111,9 @@ class Results:
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
-        """All curves, in plan order."""
-        return _arms(self.done)
+        """All curves, in plan order; those that differ in their steps alone together, fewer steps first."""
+        arms = _arms(self.done)
+        return tuple(_by_steps(arms, [arm.fields for arm in arms]))
 
     def column(self, name: str) -> Column | None:
         """A column by name, or None where no cell has it."""
@@ -113,8 +121,14 @@ class Results:
 
     def unguided(self, cell: Cell) -> CellRecord | None:
         """The finished unguided cell with the same model, sampler, steps, dtype and seed."""
-        matches = (r for r in self.done if r.cell.guidance.method == "unguided" and base(r.cell) == base(cell))
+        matches = (r for r in self.done if r.cell.guidance.method == "unguided" and _same_unguided(r.cell, cell))
         return next(matches, None)
+
+    def reference(self, arm: Arm, record: CellRecord) -> CellRecord | None:
+        """What a cell of an arm is compared with: the unguided one, or where a scale of the model's own is 1."""
+        if arm.over_model:
+            return next((point.record for point in arm.points if point.scale == off(arm.axis)), None)
+        return self.unguided(record.cell)
 
     def families(self) -> dict[str, tuple[CellRecord, ...]]:
         """The finished cells of each family, by `family_name`."""
@@ -136,27 +150,51 @@ def load(folder: Path) -> Results:
     METHODS.update(plan.plugin_methods)
     METRICS.update(plan.plugin_metrics)
     records = {cell.id: record for cell in plan.cells if (record := store.cell(cell.id)) is not None}
-    speeds = tuple(speed for name in plan.speeds if (speed := store.speed(name)) is not None)
-    return Results(folder, plan, records, speeds, _columns(plan, tuple(records.values())))
+    found = [speed for name in plan.speeds if (speed := store.speed(name)) is not None]
+    speeds = _by_steps(found, [arm_fields(speed.cell) for speed in found])
+    return Results(folder, plan, records, tuple(speeds), _columns(plan, tuple(records.values())))
 
 
 def family_name(cell: Cell) -> str:
     """The family that a cell belongs to, whatever its guidance, sampler, steps and dtype."""
-    return f"{cell.model.label}, seed {cell.seed}"
+    return f"{cell.model.conditional.label}, seed {cell.seed}"
 
 
 def base(cell: Cell) -> Fields:
     """All of a cell but its guidance, as texts; no sampler for samples that were made elsewhere."""
-    fields: Fields = {"model": cell.model.label}
+    fields: Fields = {"model": cell.model.label, **{name: number(item) for name, item in cell.model.scales.items()}}
     if cell.diffusion is not None:
         fields |= {"sampler": cell.diffusion.sampler, "steps": number(cell.diffusion.steps)}
         fields |= {"eta": number(cell.diffusion.eta), "state_dtype": cell.diffusion.state_dtype or "default"}
-    return fields | {"dtype": cell.dtype, "seed": number(cell.seed)}
+    how = {} if cell.execution == "eager" else {"execution": cell.execution}
+    return fields | {"dtype": cell.dtype, **how, "seed": number(cell.seed)}
+
+
+def unguided_base(cell: Cell) -> Fields:
+    """What is left of a cell without guidance: no negative prompt."""
+    fields, model = base(cell), cell.model.conditional
+    return fields if model is cell.model else fields | {"model": model.label}
 
 
 def arm_fields(cell: Cell) -> Fields:
     """All of a cell but the value of its scale, as texts."""
     return {"method": cell.guidance.method, **other_parameters(cell), **base(cell)}
+
+
+def cost_fields(cell: Cell) -> Fields:
+    """What tells a cost class from others, as texts."""
+    return {name: text for name, text in arm_fields(cell).items() if name != "seed" and name not in cell.model.scales}
+
+
+def unguided_cost(cell: Cell) -> Fields:
+    """What tells the cost class of the unguided cells that belong to a cell from others."""
+    own = ("seed", *cell.model.scales)
+    return {name: text for name, text in unguided_base(cell).items() if name not in own}
+
+
+def off(axis: str) -> float:
+    """Where a scale adds nothing: at 1 for s and a model's own, at 0 for what a method has of its own."""
+    return 0.0 if axis != "guidance_scale" and axis in {method.scale for method in METHODS.values()} else 1.0
 
 
 def other_parameters(cell: Cell) -> Fields:
@@ -199,6 +237,14 @@ def at_edge(arm: Arm, record: CellRecord) -> bool:
     return scale in (scales[0], scales[-1]) and (schema is None or scale not in (schema.minimum, schema.maximum))
 
 
+def _by_steps(items: Sequence[Item], fields: Sequence[Fields]) -> list[Item]:
+    """Items in the order of the first that differs from them in its steps alone, then of their steps."""
+    alike = [tuple((name, text) for name, text in one.items() if name != "steps") for one in fields]
+    first = {key: i for i, key in reversed([*enumerate(alike)])}
+    places = [(first[key], float(one.get("steps", 0))) for key, one in zip(alike, fields, strict=True)]
+    return [items[i] for i in sorted(range(len(items)), key=lambda i: places[i])]
+
+
 def _columns(plan: PlanRecord, records: Sequence[CellRecord]) -> tuple[Column, ...]:
     """In plan order of the metrics, the bare name first."""
     found: dict[str, list[Score]] = {}
@@ -224,8 +270,38 @@ def _arms(done: Sequence[CellRecord]) -> tuple[Arm, ...]:
         if record.cell.scale is not None:
             guided.setdefault(canonical_json(arm_fields(record.cell)), []).append(record)
     arms = [_arm(records, done) for records in guided.values()]
+    curved = {record.id for arm in arms if len(arm.points) > 1 for record in arm.records}
+    over_model = [*_model_arms([record for record in done if record.id not in curved], done)]
+    known = {record.id for arm in over_model for record in arm.records}
+    arms = [arm for arm in arms if len(arm.points) > 1 or arm.points[0].record.id not in known] + over_model
     used = {record.id for arm in arms for record in arm.records}
     return (*arms, *(_lone_arm(record) for record in done if record.id not in used))
+
+
+def _model_arms(lone: Sequence[CellRecord], done: Sequence[CellRecord]) -> Iterator[Arm]:
+    """The curves over a scale of the model's own that cells lie on which no other curve has."""
+    for name in dict.fromkeys(name for record in lone for name in record.cell.model.scales):
+        wanted = dict.fromkeys(_across(record.cell, name) for record in lone)
+        for key in wanted:
+            records = [r for r in done if name in r.cell.model.scales and _across(r.cell, name) == key]
+            if len(records) > 1:
+                yield _model_arm(name, records)
+
+
+def _across(cell: Cell, name: str) -> str:
+    """All of a cell but a scale of its model."""
+    return canonical_json({**arm_fields(cell), name: None, "scale": cell.scale})
+
+
+def _model_arm(name: str, records: Sequence[CellRecord]) -> Arm:
+    """The curve over a scale of the model; without another method of guidance it is one by itself."""
+    cell = records[0].cell
+    method = METHODS[cell.guidance.method]
+    fields = {key: text for key, text in arm_fields(cell).items() if key != name}
+    fields |= {"method": name} if cell.guidance.method == "unguided" else {}
+    fields |= {} if method.scale is None else {method.scale: number(cell.scale)}
+    points = sorted((Point(r.cell.model.scales[name], r) for r in records), key=lambda point: point.scale)
+    return Arm(fields, cell.guidance.method, name, tuple(points))
 
 
 def _arm(records: Sequence[CellRecord], done: Sequence[CellRecord]) -> Arm:
@@ -241,17 +317,24 @@ def _arm(records: Sequence[CellRecord], done: Sequence[CellRecord]) -> Arm:
 
 def _is_end(record: CellRecord, method: str, cell: Cell) -> bool:
     """Whether a cell is the `method` end of another cell's arm; unguided is, whatever the arm's parameters."""
-    if record.cell.guidance.method != method or base(record.cell) != base(cell):
+    if record.cell.guidance.method != method:
         return False
-    return method == "unguided" or other_parameters(record.cell) == other_parameters(cell)
+    if method == "unguided":
+        return _same_unguided(record.cell, cell)
+    return base(record.cell) == base(cell) and other_parameters(record.cell) == other_parameters(cell)
+
+
+def _same_unguided(cell: Cell, other: Cell) -> bool:
+    """Whether the same is left of two cells without guidance."""
+    return unguided_base(cell) == unguided_base(other)
 
 
 def _words(name: str, text: str) -> str:
     if name == "method":
-        return METHODS[text].label
+        return METHODS[text].label if text in METHODS else SCALE_SYMBOLS[text]
     if name == "steps":
         return f"{text} steps"
-    return text if name in ("model", "sampler", "dtype") else f"{name} {text}"
+    return text if name in ("model", "sampler", "dtype", "execution") else f"{name} {text}"
 
 
 def _lone_arm(record: CellRecord) -> Arm:

@@ -23,7 +23,7 @@ from cfgbench.tables.compare import (
     verdict,
     weights_bytes,
 )
-from cfgbench.tables.results import Arm, Column, Results, arm_fields, at_edge, family_name, other_parameters
+from cfgbench.tables.results import Arm, Column, Results, at_edge, cost_fields, family_name, other_parameters
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
@@ -96,7 +96,9 @@ def plain(item: Value) -> str:
 def _extra_names(cells: Sequence[Cell]) -> list[str]:
     """Parameters beyond the fixed columns that some cell sets."""
     names = dict.fromkeys(name for cell in cells for name in _parameters(cell))
-    names |= dict.fromkeys(name for name in ("eta", "state_dtype") if any(_setting(cell, name) for cell in cells))
+    names |= dict.fromkeys(
+        name for name in ("eta", "state_dtype", "execution") if any(_setting(cell, name) for cell in cells)
+    )
     return list(names)
 
 
@@ -104,11 +106,13 @@ def _parameters(cell: Cell) -> dict[str, str]:
     """What a cell's method is given beside the scales that have columns: a scale of another name first."""
     scale = METHODS[cell.guidance.method].scale
     own = {} if scale in (None, *SCALES) else {str(scale): number(cell.scale)}
-    return own | other_parameters(cell)
+    return own | {name: number(value) for name, value in cell.model.scales.items()} | other_parameters(cell)
 
 
 def _setting(cell: Cell, name: str) -> Value:
-    """A setting of the sampler; absent at its default."""
+    """A setting of the sampler, or how the networks compute; absent at its default."""
+    if name == "execution":
+        return None if cell.execution == "eager" else cell.execution
     if cell.diffusion is None:
         return None
     return cell.diffusion.eta or None if name == "eta" else cell.diffusion.state_dtype
@@ -198,7 +202,7 @@ def _best_row(results: Results, arm: Arm, column: Column, found: Verdict) -> Row
     scale, result = arm.scale_of(found.best), value(column, found.best)
     low, high = (result.interval if result else None) or (None, None)
     tied = None if found.tied is None else " ".join(number(arm.scale_of(record)) for record in found.tied)
-    unguided = results.unguided(found.best.cell)
+    unguided = results.reference(arm, found.best)
     gap = None if unguided is None else difference(column, found.best, unguided)
     row: Row = {**arm.fields, "axis": arm.axis, "column": column.name, "num_samples": found.num_samples}
     row |= {"best_scale": scale, "w": scale - 1 if arm.axis == "guidance_scale" else None}
@@ -214,8 +218,7 @@ TIMES = (
 
 
 def _speed_row(results: Results, speed: SpeedRecord, timing: Timing) -> Row:
-    fields = {name: item for name, item in arm_fields(speed.cell).items() if name != "seed"}
-    row: Row = {"id": speed.id, "cost_class": speed.cost_class, **fields}
+    row: Row = {"id": speed.id, "cost_class": speed.cost_class, **cost_fields(speed.cell)}
     row |= {"batch_size": timing.batch_size, "batched": timing.batched, "measured": speed.measured}
     row |= {"nfe": speed.nfe, "classifier_passes": speed.classifier_passes, "repeats": len(timing.trajectory_s)}
     row |= _time_part(results, speed, timing) if speed.measured else dict.fromkeys(TIMES)

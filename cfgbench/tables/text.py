@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, log10
+from math import floor, isclose, log10
 from typing import NamedTuple
 
 from cfgbench.cell import number
@@ -37,13 +37,17 @@ def results_table(results: Results) -> Table:
     columns = held_out(results)
     rows = []
     for arm in results.arms:
-        verdicts = {column.name: verdict(column, arm.records) for column in columns}
+        several = len(arm.points) > 1
+        verdicts = {column.name: verdict(column, arm.records) if several else None for column in columns}
         for point in arm.points:
             scores = [_marked(column, point.record, verdicts[column.name]) for column in columns]
             rows.append((Text(results.label(arm)), *_scale_texts(arm, point.scale), *scores))
     caption = (
         f"Scores {PLUS_MINUS} half of their 95 % intervals. Best of each curve in bold, those tied with it underlined."
     )
+    cells = {record.id for arm in results.arms for record in arm.records}
+    if len(rows) > len(cells):
+        caption += " A cell that curves share, such as the unguided one, is a row of each."
     return Table(caption, ("curve", "scale", "w", *map(_heading, columns)), tuple(rows))
 
 
@@ -51,38 +55,31 @@ def best_table(results: Results) -> Table:
     """Every curve at the scale that is best by the first score; best and tied among the rows."""
     columns = held_out(results)
     found = [(arm, chosen.best) for arm in results.arms for chosen in _first_verdicts(columns, arm)]
-    verdicts = {column.name: verdict(column, [record for _, record in found]) for column in columns}
+    records = [record for _, record in found]
+    verdicts = {column.name: verdict(column, records) if len(records) > 1 else None for column in columns}
     rows = []
     for arm, record in found:
         scores = [_marked(column, record, verdicts[column.name]) for column in columns]
         rows.append((Text(results.label(arm)), *_scale_texts(arm, arm.scale_of(record)), *scores))
     by = columns[0].label if columns else "score"
-    caption = f"Each curve at its best scale by {by}. Best of the column in bold, those tied with it underlined."
+    caption = f"Each curve at its best scale by {by}."
+    caption += " Best of the column in bold, those tied with it underlined." if len(rows) > 1 else ""
     return Table(caption, ("curve", "scale", "w", *map(_heading, columns)), tuple(rows))
 
 
 def speed_table(results: Results) -> Table:
     """Latency per image, its ratio to unguided sampling, memory and use of every cost class and batch size."""
-    rows = []
     several = len({speed.cell.model.label for speed in results.speeds}) > 1
-    for row in speed_rows(results):
-        label = _class_text(row, several)
-        scale = 1e3 / int(str(row["batch_size"]))
-        times = [_milliseconds(row[name], scale) for name in ("latency_p50_s", "latency_p90_s", "latency_max_s")]
-        if not row["measured"]:
-            times = ["not measured (emulated)", "", ""]
-        rest = (_short(row["images_per_s"]), _short(row["ratio_to_unguided"]))
-        memory = [_short(row[name], 1e-6) for name in ("weights_memory_bytes", "activation_memory_bytes")]
-        use = (_short(row["flops_per_s"], 1e-9), _short(row["matmul_share"], 100), _short(row["joules_per_image"]))
-        texts = (label, str(row["batch_size"]), _short(row["nfe"]), *times, *rest, *memory, *use)
-        rows.append(tuple(Text(text) for text in texts))
-    header = ("cost class", "batch", "NFE", "ms per image, median", "90 %", "max", "images/s", "ratio to unguided")
+    rows = [_speed_texts(row, several) for row in speed_rows(results)]
+    header = ("cost class", "batch", "NFE", "ms per image, median", "9 of 10 repeats below", "slowest", "images/s")
+    memory, use = ("weights, MB", "activations, MB"), ("GFLOP/s", "% of matrix product", "J per image")
     caption = (
-        "Latency, memory and use of the device: operations per second, also as a share of what a large matrix product "
-        "in the same dtype achieves there, and energy where the device counts it."
+        "NFE: network evaluations per image. Milliseconds are of the repeats; batched: both passes of CFG as one. "
+        "Memory: the weights, and the most that intermediate results took. GFLOP/s: operations per second, also as a "
+        "share of what a large matrix product in the same dtype achieves on the device. Columns of what was not "
+        "measured are left out."
     )
-    use = ("GFLOP/s", "% of matrix product", "J per image")
-    return Table(caption, (*header, "weights, MB", "activations, MB", *use), tuple(rows))
+    return _without_empty(Table(caption, (*header, "ratio to unguided", *memory, *use), tuple(rows)))
 
 
 def to_markdown(table: Table) -> str:
@@ -127,7 +124,13 @@ def with_error(result: Estimate) -> str:
         return f"{result.value:.3g}" if abs(result.value) < 1000 else f"{result.value:.0f}"
     half = (result.interval[1] - result.interval[0]) / 2
     digits = max(0, 1 - floor(log10(half)))
-    return f"{result.value:.{digits}f} {PLUS_MINUS} {half:.{digits}f}"
+    return f"{result.value:z.{digits}f} {PLUS_MINUS} {half:.{digits}f}"
+
+
+def short(number: float) -> str:
+    """`0.0465`, `42.6`, `1,280`: three significant digits, and no powers of ten for large numbers."""
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
 
 
 def _first_verdicts(columns: Sequence[Column], arm: Arm) -> list[Verdict]:
@@ -136,11 +139,31 @@ def _first_verdicts(columns: Sequence[Column], arm: Arm) -> list[Verdict]:
     return [] if found is None else [found]
 
 
+def _speed_texts(row: Row, with_model: bool) -> tuple[Text, ...]:
+    scale = 1e3 / int(str(row["batch_size"]))
+    times = [_scaled(row[name], scale) for name in ("latency_p50_s", "latency_p90_s", "latency_max_s")]
+    if not row["measured"]:
+        times = ["not measured (emulated)", "", ""]
+    rest = (_scaled(row["images_per_s"]), _scaled(row["ratio_to_unguided"]))
+    memory = [_scaled(row[name], 1e-6) for name in ("weights_memory_bytes", "activation_memory_bytes")]
+    use = (_scaled(row["flops_per_s"], 1e-9), _scaled(row["matmul_share"], 100), _scaled(row["joules_per_image"]))
+    first = (_class_text(row, with_model), str(row["batch_size"]), _scaled(row["nfe"]))
+    return tuple(map(Text, (*first, *times, *rest, *memory, *use)))
+
+
+def _without_empty(table: Table) -> Table:
+    """A table without the columns in which every row is empty."""
+    kept = [i for i in range(len(table.header)) if any(row[i].text for row in table.rows)]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return Table(table.caption, tuple(table.header[i] for i in kept), rows)
+
+
 def _marked(column: Column, record: CellRecord, found: Verdict | None) -> Text:
     result = value(column, record)
     if result is None:
         return Text("")
-    if found is not None and record.id == found.best.id:
+    best = value(column, found.best) if found is not None else None
+    if best is not None and isclose(result.value, best.value, rel_tol=1e-9):
         return Text(with_error(result), BEST)
     tied = found is not None and record.id in {other.id for other in found.tied or ()}
     return Text(with_error(result), TIED if tied else "")
@@ -151,7 +174,8 @@ def _class_text(row: Row, with_model: bool) -> str:
     sampling = [f"{row['sampler']}, {row['steps']} steps"] if "sampler" in row else []
     model = [str(row["model"])] if with_model else []
     batched = ["batched"] if row["batched"] else []
-    return ", ".join([str(row["method"]), *model, *sampling, str(row["dtype"]), *batched])
+    how = [str(row["execution"])] if row.get("execution") else []
+    return ", ".join([str(row["method"]), *model, *sampling, str(row["dtype"]), *how, *batched])
 
 
 def _scale_texts(arm: Arm, scale: float) -> tuple[Text, Text]:
@@ -162,12 +186,8 @@ def _heading(column: Column) -> str:
     return f"{column.label} " + ("\N{DOWNWARDS ARROW}" if column.entry.lower_is_better else "\N{UPWARDS ARROW}")
 
 
-def _milliseconds(seconds: object, scale: float) -> str:
-    return "" if seconds is None else f"{float(str(seconds)) * scale:.3g}"
-
-
-def _short(item: object, scale: float = 1.0) -> str:
-    return "" if item is None else f"{float(str(item)) * scale:.3g}"
+def _scaled(item: object, scale: float = 1.0) -> str:
+    return "" if item is None else short(float(str(item)) * scale)
 
 
 def _escape_markdown(text: str) -> str:

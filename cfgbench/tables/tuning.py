@@ -13,9 +13,20 @@ from cfgbench.records import CellRecord
 from cfgbench.registry import METHODS, MODELS
 from cfgbench.statistics import Floats
 from cfgbench.tables.compare import common_size, paired, replicated, rungs
-from cfgbench.tables.results import SCALE_SYMBOLS, Arm, Column, Fields, Results, describe, other_parameters, varying
+from cfgbench.tables.results import (
+    SCALE_SYMBOLS,
+    Arm,
+    Column,
+    Fields,
+    Results,
+    at_edge,
+    describe,
+    other_parameters,
+    varying,
+)
 
 BASELINE = "cfg"
+MIN_SCALES = 3  # of a curve; the best of fewer was not searched for
 
 
 @dataclass(frozen=True)
@@ -45,9 +56,14 @@ class Tuned:
         return ", ".join(filter(None, (scale, describe(self.arm.fields, names))))
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether its scale was searched for: the best of three or more, and not at an end of the grid."""
+        return len(self.arm.points) >= MIN_SCALES and not at_edge(self.arm, self.record)
+
+    @property
     def contest(self) -> Fields:
         """What tells its contest from others."""
-        return _fields(self.record.cell, main_network(self.record.cell.model))
+        return contest_of(self.arm)
 
     @property
     def replicate_of(self) -> Fields:
@@ -63,13 +79,18 @@ def contests(results: Results, column: Column) -> list[list[Tuned]]:
     """Those that CFG took part in with another method; it comes first."""
     grouped: dict[str, dict[str, list[Arm]]] = {}
     for arm in results.arms:
-        cell = arm.records[0].cell
         if METHODS[arm.method].scale is None:
             continue
-        key = canonical_json(_fields(cell, main_network(cell.model)))
+        key = canonical_json(contest_of(arm))
         grouped.setdefault(key, {}).setdefault(_name(arm), []).append(arm)
     found = [_tune(methods, column) for methods in grouped.values() if BASELINE in methods]
     return [entries for entries in found if len(entries) > 1 and entries[0].method == BASELINE]
+
+
+def contest_of(arm: Arm) -> Fields:
+    """The contest that an arm takes part in."""
+    cell = arm.records[0].cell
+    return _fields(cell, main_network(cell.model))
 
 
 def contest_label(contest: Fields, others: Iterable[Fields]) -> str:

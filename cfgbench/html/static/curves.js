@@ -26,10 +26,11 @@ function spots(arm, names) {
     .filter((spot) => spot.scores.every(Boolean));
 }
 
-function lineTrace(number, label, found, names, xs, ys) {
+// A line whose filled points are tied with the best by one of the scores.
+function lineTrace(number, label, found, names, xs, ys, by = names[0]) {
   const arm = report.arms[number];
   const [colour, marker, dash] = [ink(arm.look[0]), SYMBOLS[arm.look[1]], DASHES[arm.look[2]]];
-  const tied = new Set(arm.tied[names[0]] ?? [arm.best[names[0]]]);
+  const tied = new Set(arm.tied[by] ?? [arm.best[by]]);
   const fill = found.map((spot) => (tied.has(spot.id) ? colour : cssColour("--page")));
   return {
     x: xs, y: ys, mode: "lines+markers", line: { color: colour, dash, width: 2 }, customdata: found.map((spot) => spot.id),
@@ -72,15 +73,14 @@ function curveTraces(lines, name) {
   return [...parts.flatMap((part) => part.bands), ...parts.flatMap((part) => part.lines)];
 }
 
-// What a figure shows, in words: each curve's best.
-function inWords(lines, name, what) {
-  const column = columns.get(name);
+// What a figure shows, in words: each curve's best by the score that its ring goes by.
+function inWords(lines, name, what, by = name) {
   const each = lines.map(([label, number]) => {
     const arm = report.arms[number];
-    const i = arm.cells.indexOf(arm.best[name]);
-    return i < 0 ? `${label}: no scores` : `${label}: best ${report.cells[arm.cells[i]].scores[name].text} at ${scaleText(arm, arm.scales[i])}`;
+    const i = arm.cells.indexOf(arm.best[by]);
+    return i < 0 ? `${label}: no scores` : `${label}: best ${columns.get(by).label} ${report.cells[arm.cells[i]].scores[by].text} at ${scaleText(arm, arm.scales[i])}`;
   });
-  return `${column.label} ${what}. ${each.join("; ")}. Arrow keys visit the points, Enter shows a point's samples.`;
+  return `${columns.get(name).label} ${what}. ${each.join("; ")}. Arrow keys visit the points, Enter shows a point's samples.`;
 }
 
 // The key of some curves, as text beside line samples.
@@ -130,6 +130,7 @@ function panelTitle(panel) {
 // One score against another, or against the cost; x and y are columns, or null for the cost.
 function planePanel(panel, x, y) {
   const names = x === null ? [y] : [x, y];
+  const lead = report.columns[0].name;
   const of = (spot, name) => (name === null ? report.cells[spot.id].cost : report.cells[spot.id].scores[name].value);
   const usable = (number) => spots(report.arms[number], names).filter((spot) => x !== null || report.cells[spot.id].cost !== null);
   const all = () => panel.lines.map(([, number]) => usable(number));
@@ -137,10 +138,10 @@ function planePanel(panel, x, y) {
   const traces = () => panel.lines.flatMap(([label, number]) => {
     const found = usable(number);
     const [xs, ys] = [x, y].map((name) => found.map((spot) => of(spot, name)));
-    const line = { ...lineTrace(number, label, found, names, xs, ys), ...(x === null ? { mode: "markers" } : {}) };
-    return [line, ringTrace(number, names[0], found, xs, ys)];
+    const line = { ...lineTrace(number, label, found, names, xs, ys, lead), ...(x === null ? { mode: "markers" } : {}) };
+    return [line, ringTrace(number, lead, found, xs, ys)];
   });
-  const node = figure(inWords(panel.lines, y, what), () => ({
+  const node = figure(inWords(panel.lines, y, what, lead), () => ({
     data: [...traces(), unguidedTrace(panel, names, x, y, of)],
     layout: { xaxis: x === null ? axis(report.cost, { rangemode: "tozero" }) : planeAxis(columns.get(x), all(), 0), yaxis: planeAxis(columns.get(y), all(), names.length - 1) },
   }), 320);

@@ -3,6 +3,8 @@ const STEPS = 20; // of the slider between two measured scales
 const MEANING = {
   guidance_scale: "Guidance mixes two predictions of the model, uncond + s (cond \u2212 uncond). At s = 1 it is off; a larger s follows the label more closely and varies less.",
   classifier_scale: "A classifier\u2019s gradient, times this factor, pushes every step towards the label. At 0 it is off.",
+  embedded_guidance: "The network is told a number, which distillation has taught it to follow as if it were guided: one pass, and no number means off.",
+  prior_scale: "The prior, which draws a picture's embedding from the prompt, is guided by s of its own. At 1 it is off.",
   truncation: "The values that an image is made of are kept within tau of zero: a smaller tau makes cleaner images that vary less.",
 };
 

@@ -37,8 +37,9 @@ async function drawFigure(node) {
   const { data, layout } = builders.get(node)(node.clientWidth);
   const first = !node.data;
   const size = { width: node.clientWidth, height: node.clientHeight };
-  await Plotly.react(node, data, { ...baseLayout(), ...layout, ...size }, CONFIG);
-  if (first) node.on("plotly_click", (event) => openPoint(event.points[0]));
+  const drawn = Plotly.react(node, data, { ...baseLayout(), ...layout, ...size }, CONFIG);
+  if (first) node.on("plotly_click", (event) => openPoint(event.points[0])); // before it is drawn: points can be clicked soon
+  await drawn;
 }
 
 function redrawFigures() {
@@ -131,12 +132,13 @@ function scaleAxis(arms, width, first, title) {
   const margin = 0.05 * (high - low) || 0.1;
   const pixels = (scale) => ((at.get(scale) - low) / (high - low + 2 * margin)) * (width - 70);
   const room = (a, b) => Math.abs(pixels(a) - pixels(b)) > 3.2 * (exact(a).length + exact(b).length) + 7;
-  const off = arms[0].axis === "guidance_scale" ? 1 : 0;
+  const off = report.off[arms[0].axis];
+  const spread = arms.some(({ scales, places }) => scales.some((s, i) => s !== null && Math.abs(s - off - places[i]) > 1e-6));
   const kept = [];
   for (const scale of new Set([...first, off, ordered[0], ordered.at(-1), ...ordered])) {
     if (at.has(scale) && kept.every((other) => room(scale, other))) kept.push(scale);
   }
-  return axis(title, {
+  return axis(title && spread ? `${title} (\u221a axis)` : title, {
     range: [low - margin, high + margin], tickvals: kept.map((scale) => at.get(scale)), ticktext: kept.map(exact), showgrid: false,
     tickangle: 0,
   });

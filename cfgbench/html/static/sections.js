@@ -16,7 +16,7 @@ function buildTradeoffs() {
   const costs = new Set(Object.values(report.cells).map((cell) => cell.cost).filter((cost) => cost !== null));
   const pairs = [...report.pairs, ...(costs.size > 2 ? [[null, headline]] : [])];
   if (!pairs.length) return;
-  const node = section("tradeoffs", "Trade-offs", "Each curve runs through its scales; the star is unguided sampling.");
+  const node = section("tradeoffs", "Trade-offs", `Each curve runs through its scales. A ring marks its best ${columns.get(headline).label} in every panel, filled points are tied with that; the star is unguided sampling.`);
   const plane = (panel) => el("div", { class: "plane" }, legend(panel.lines), el("div", { class: "panels" }, ...pairs.map((pair) => planePanel(panel, ...pair))));
   if (report.planes.length === 1) node.append(plane(report.planes[0]));
   else node.append(...report.planes.map((panel) => later(panel.title, () => [plane(panel)])));
@@ -75,16 +75,17 @@ function part(row, key) {
   return key === "rest" ? Math.max(0, row.latency_p50_s - named.reduce((a, b) => a + b)) : row[key] ?? 0;
 }
 
-// What tells a row from the others.
+// What tells a row from the others. To have no sampler is no other sampler; the usual way to execute goes unsaid.
 function costClass(row) {
   const says = {
-    method: report.methods[row.method] ?? row.method, model: row.model, sampler: row.sampler, steps: `${row.steps} steps`,
-    dtype: row.dtype, state_dtype: `state ${row.state_dtype}`, batched: row.batched ? "one batched pass" : "two passes",
+    method: report.methods[row.method] ?? row.method, model: row.model, sampler: row.sampler, steps: row.steps && `${row.steps} steps`,
+    dtype: row.dtype, state_dtype: row.state_dtype && `state ${row.state_dtype}`, execution: row.execution, batched: row.batched ? "one batched pass" : "two passes",
   };
   const same = (other) => Object.keys(says).every((key) => key === "batched" || other[key] === row[key]);
   const others = (key) => (key === "batched" ? report.speed.filter(same) : report.speed);
-  const differs = (key) => key === "method" || new Set(others(key).map((other) => other[key])).size > 1;
-  return Object.keys(says).filter(differs).map((key) => says[key]).join(", ");
+  const values = (key) => others(key).map((other) => other[key]).filter((value) => (value ?? null) !== null);
+  const differs = (key) => ["method", "execution"].includes(key) || new Set(values(key)).size > 1;
+  return Object.keys(says).filter((key) => says[key] && differs(key)).map((key) => says[key]).join(", ");
 }
 
 function bar(row, longest) {
@@ -142,7 +143,7 @@ async function buildTables() {
   node.append(el("p", { class: "downloads" }, "Download as CSV: ", ...buttons));
 }
 
-// A table with marks; wide ones scroll on their own.
+// A table with marks; wide ones scroll on their own, above a caption that does not.
 const LONG = 30; // characters of a cell that may wrap
 
 function tableOf({ caption, header, rows }) {
@@ -150,8 +151,9 @@ function tableOf({ caption, header, rows }) {
   const cell = ([text, mark], i) => el(i ? "td" : "th", { class: looks(text, mark), dir: "auto", scope: i ? null : "row" }, text);
   const head = el("tr", {}, ...header.map((text) => el("th", { scope: "col" }, text)));
   const body = rows.map((row) => el("tr", {}, ...row.map(cell)));
-  const table = el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, head), el("tbody", {}, ...body));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || "table" }, table);
+  const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
+  const scroll = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || "table" }, table);
+  return el("figure", {}, scroll, caption ? el("figcaption", {}, caption) : null);
 }
 
 function download(name, text) {

@@ -11,9 +11,12 @@ from cfgbench import mixtures
 class Encoded(NamedTuple):
     """What an encoder provides of n samples; absent where it provides no such thing."""
 
-    features: np.ndarray  # (n, d)
-    log_probs: np.ndarray | None  # (n, classes)
-    clip_scores: np.ndarray | None  # (n,)
+    features: np.ndarray | None  # (n, d)
+    log_probs: np.ndarray | None = None  # (n, classes)
+    clip_scores: np.ndarray | None = None  # (n,)
+    features_dinov2: np.ndarray | None = None  # (n, d)
+    features_clip: np.ndarray | None = None  # (n, d)
+    truncated: np.ndarray | None = None  # (n,) whether the text is longer than what was read of it
 
 
 def gaussians(samples: np.ndarray, labels: np.ndarray, parameters: Mapping[str, Any]) -> Encoded:
