@@ -45,8 +45,8 @@ def test_scores_of_neighbours_equal_those_of_prdc() -> None:
 
 def test_the_floor_replays_every_pass_of_a_trajectory() -> None:
     result = floor.run(quick=True)
-    assert [finding.at_least for finding in result.findings] == [False, False]
-    assert {row["side"] for row in result.rows} == {"sampling", "network"}
+    assert [finding.target for finding in result.findings] == [1.10, None, 1.03, None]
+    assert {row["side"] for row in result.rows} == {"sampling", "network", floor.PRODUCTS}
 
 
 def test_start_up_is_timed_for_experiments_that_are_planned_as_large_as_asked() -> None:
@@ -102,6 +102,21 @@ def test_scales_that_leave_get_no_more_images_and_the_same_noise_repeats() -> No
     assert adaptive == answer.answer(pool, same_noise=True, leaving=True, looks=3, seed=0)
     assert adaptive.named == grid.named
     assert adaptive.images <= grid.images
+
+
+def test_whole_runs_are_of_the_size_that_a_way_takes() -> None:
+    ways = {way: answer.body(way, 1234.0, 2, 3, 0) for way in answer.WAYS}
+    assert [made["num_samples"] for made in ways.values()] == [1600, 1230, 1230]
+    assert ["budget" in made for made in ways.values()] == [True, False, False]
+    own = [sweep["seed"] for sweep in ways["grid, own noise"]["sweeps"]]  # type: ignore[attr-defined]
+    assert len(set(own)) == len(answer.SCALES)
+
+
+def test_the_time_to_answer_is_drawn_judged_and_run() -> None:
+    result = answer.run(quick=True)
+    runs = {row["way"]: row["run_seconds"] for row in result.rows if "run_seconds" in row}
+    assert set(runs) == set(answer.WAYS)
+    assert all(float(str(seconds)) > 0 for seconds in runs.values())
 
 
 def test_files_keep_what_was_not_run_again(tmp_path: Path) -> None:

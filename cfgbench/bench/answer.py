@@ -3,7 +3,8 @@
 A pool of samples of every scale stands for all samples that could ever be drawn: repetitions draw from it with
 replacement, so the true FID of every scale is that of its pool, exactly, and any number of repetitions costs nothing.
 Three ways look at the same sample counts with the same tests: an adaptive sweep, the same grid without anybody leaving
-(both with the same noise at every scale), and that grid with noise of its own for each scale.
+(both with the same noise at every scale), and that grid with noise of its own for each scale. What such a count of
+images means in seconds is timed on whole runs: adaptive sweeps that end by themselves, and grids of the mean size.
 """
 
 import tempfile
@@ -18,8 +19,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from cfgbench import digits_data, digits_encoders, experiment, machine, metrics, plan, runner, statistics
-from cfgbench.bench.result import Finding, Result
+from cfgbench.bench.result import Finding, Result, ratio
 from cfgbench.bench.startup import Silent
+from cfgbench.bench.sweep import Warm
 from cfgbench.metrics import Reference, Samples
 from cfgbench.pool import Job, LocalPool
 from cfgbench.selection import Rules, look
@@ -32,6 +34,7 @@ CLASSES = 10
 DELTA, ALPHA = 0.1, 0.05
 POOL, STEPS, LOOKS, REPETITIONS = 20_000, 25, 9, 200
 FIRST = 400  # samples at the first look; each later one has twice as many
+ROUNDS = 3  # of whole runs, each with seeds of its own
 WAYS = {"adaptive, same noise": (True, True), "grid, same noise": (True, False), "grid, own noise": (False, False)}
 
 
@@ -53,17 +56,50 @@ def run(quick: bool = False) -> Result:
         truth = [float(distance) for distance in true_distances(features)]
         np.save(Path(name) / "pool.npy", features)
         found = {way: _repeat(way, Path(name) / "pool.npy", repetitions, looks) for way in WAYS}
+        whole = whole_runs(found, steps, looks, Path(name), rounds=1 if quick else ROUNDS)
     near = {i for i, distance in enumerate(truth) if distance - min(truth) <= DELTA}
     rows = [_row(way, k, one, near) for way, answers in found.items() for k, one in enumerate(answers)]
     rows = [{**row, "seconds": per_pass * float(str(row["passes_per_step"]))} for row in rows]
-    findings = [*_findings(found, near), *_seconds(found, per_pass)]
-    return Result(rows, findings, [_note(truth, near, samples, repetitions)])
+    findings = [*_findings(found, near), *_seconds(found, per_pass), *_as_run(whole)]
+    return Result([*rows, *_run_rows(whole)], findings, [_note(truth, near, samples, repetitions)])
 
 
 def _row(way: str, repetition: int, one: Answer, near: set[int]) -> Row:
     told = one.named >= 0
     row: Row = {"way": way, "repetition": repetition, "named": SCALES[one.named] if told else None}
     return row | {"right": one.named in near if told else None, "images": one.images, "passes_per_step": one.passes}
+
+
+def whole_runs(
+    found: dict[str, list[Answer]], steps: int, looks: int, folder: Path, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of runs by way: drawing, encoding, scoring and deciding, on workers that have imported everything."""
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    with Warm() as pool:
+        for number in range(rounds):
+            for way, answers in found.items():
+                grid = float(np.mean([one.images for one in answers])) / len(SCALES)
+                made = plan.plan(experiment.parse(body(way, grid, steps, looks, number), "cfgbench bench"))
+                begin = time.perf_counter()
+                runner.run(made, runner.Options(folder / f"{way} {number}", profile=False), Silent(), pool)
+                seconds[way].append(time.perf_counter() - begin)
+    return seconds
+
+
+def body(way: str, grid: float, steps: int, looks: int, seed: int) -> dict[str, object]:
+    """The experiment of a way: an adaptive sweep up to the last look, or a grid of `grid` samples per scale."""
+    same_noise, leaving = WAYS[way]
+    common = {"model": "digits", "sampler": "ddim", "steps": steps}
+    seeds = [1000 * (seed + 1) + (0 if same_noise else k) for k in range(len(SCALES))]
+    sweeps = [{"guidance_scale": SCALES, "seed": seeds[0]}] if same_noise else _apart(seeds)
+    samples = FIRST << (looks - 1) if leaving else max(FIRST, CLASSES * round(grid / CLASSES))
+    made = {"name": "answer", "num_samples": samples, "metrics": ["fid"], "profile": None, "common": common}
+    budget = {"delta": DELTA, "confidence": 1 - ALPHA, "looks": looks}
+    return made | {"sweeps": sweeps} | ({"budget": budget} if leaving else {})
+
+
+def _apart(seeds: Sequence[int]) -> list[dict[str, object]]:
+    return [{"guidance_scale": scale, "seed": seed} for scale, seed in zip(SCALES, seeds, strict=True)]
 
 
 def draw_pool(samples: int, steps: int, folder: Path) -> Floats:
@@ -177,6 +213,21 @@ def _seconds(found: dict[str, list[Answer]], per_pass: float) -> Iterator[Findin
         yield Finding(f"drawing until the answer, {way}", mean, low, high, unit="s")
 
 
+def _as_run(whole: dict[str, list[float]]) -> Iterator[Finding]:
+    """Seconds of whole runs, and their ratios round by round."""
+    for way, seconds in whole.items():
+        yield Finding(f"a whole run, {way}", float(np.median(seconds)), min(seconds), max(seconds), unit="s")
+    adaptive, *grids = whole
+    for way in grids:
+        yield ratio(f"seconds of a whole run, {way}, over an adaptive sweep", whole[way], whole[adaptive])
+
+
+def _run_rows(whole: dict[str, list[float]]) -> Iterator[Row]:
+    for way, seconds in whole.items():
+        for number, taken in enumerate(seconds):
+            yield {"way": way, "round": number, "run_seconds": taken}
+
+
 def _fewer(what: str, many: Ints, few: Ints, target: float | None = None) -> Finding:
     """The ratio of mean images, with a 95 % bootstrap interval over repetitions."""
     rng = np.random.default_rng(0)
@@ -199,7 +250,9 @@ def _note(truth: Sequence[float], near: set[int], samples: int, count: int) -> s
     return (
         f"Time to answer: {count} repetitions on digits, DDIM with {STEPS} steps, {len(SCALES)} scales; each draws "
         f"with replacement from {samples:,} samples per scale, whose FID is the truth (best at s = {best:g}; right: "
-        f"{right}). Looks at {FIRST} samples and each doubling; ratios are of means, with bootstrap intervals."
+        f"{right}). Looks at {FIRST} samples and each doubling; ratios are of means, with bootstrap intervals. "
+        f"Whole runs: {ROUNDS} rounds of an adaptive sweep that ends by itself, and of grids with the images that each "
+        "took on average."
     )
 
 

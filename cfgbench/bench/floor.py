@@ -1,6 +1,7 @@
 """Sampling against its floor: the same network, called as often on the same inputs, and nothing else.
 
-The inputs of every call are recorded once; the floor replays them through the bare network.
+The inputs of every call are recorded once; the floor replays them through the bare network. Below that lies what no
+network can pass: large matrix products of as many floating-point operations.
 """
 
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cfgbench import experiment, guidance, noise, plan, sampling, worker
+from cfgbench import experiment, guidance, plan, profiling, sampling
 from cfgbench.bench.result import Finding, Result, in_turn, ratio, seconds_rows
 from cfgbench.cell import Cell
 from cfgbench.pool import Job, LocalPool
@@ -21,6 +22,8 @@ from cfgbench.tables.rows import Row
 
 STEPS = 25
 CLASSES = 10
+PRODUCTS = "matrix products"
+SIDE = 512  # of the square matrices
 
 
 def run(quick: bool = False) -> Result:
@@ -37,6 +40,9 @@ def run(quick: bool = False) -> Result:
             rows += seconds_rows(what, found)
             one = ratio(f"sampling over bare network passes, {what}", found["sampling"], found["network"])
             findings.append(Finding(one.what, one.value, one.low, one.high, target, at_least=False))
+            findings.append(
+                ratio(f"matrix products over bare network passes, {what}", found[PRODUCTS], found["network"])
+            )
     return Result(rows, findings)
 
 
@@ -54,14 +60,12 @@ def in_worker(model: dict[str, Any], batch: int, steps: int, rounds: int) -> dic
 
 
 def over_floor(model: dict[str, Any], batch: int, steps: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a trajectory of a batch with CFG, and of its network passes alone."""
-    cell = _cell(model, steps)
-    indices = range(batch)
-    ready = worker.prepare(cell, noise.labels(indices, CLASSES), "cpu")
-    method = guidance.bind(cell.guidance)
+    """Seconds of a trajectory of a batch with CFG, of its network passes alone, and of matrix products as large."""
+    subject = profiling.Subject(_cell(model, steps), CLASSES)
+    ready, method = subject.batch(batch, "cpu"), guidance.bind(subject.cell.guidance)
 
     def sample() -> object:
-        return sampling.sample(ready, method, cell.seed, indices)
+        return sampling.sample(ready, method, subject.cell.seed, range(batch))
 
     network = ready.model.networks["main"]
     calls = _recorded(network, sample)
@@ -71,7 +75,15 @@ def over_floor(model: dict[str, Any], batch: int, steps: int, rounds: int) -> di
         for arguments, named in calls:
             network(*arguments, **named)
 
-    return in_turn({"sampling": sample, "network": replay}, rounds)
+    _, flops = profiling.counted(subject, "cpu")
+    return in_turn({"sampling": sample, "network": replay, PRODUCTS: _products(flops * batch)}, rounds)
+
+
+def _products(flops: int) -> Callable[[], object]:
+    """Large matrix products of about so many operations, multiply and add counted apart."""
+    matrix = torch.ones(SIDE, SIDE)
+    count = max(1, round(flops / (2 * SIDE**3)))
+    return lambda: [torch.mm(matrix, matrix) for _ in range(count)]
 
 
 def _recorded(network: nn.Module, work: Callable[[], object]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
