@@ -29,6 +29,21 @@ def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {reason}; what is finished is kept, run the same command to go on")
 
 
+def is_want_of_memory(reason: str) -> bool:
+    """Whether an error says, in its own words, that a process got no memory."""
+    return any(words in reason for words in ("MemoryError", "failed to map segment", "annot allocate memory"))
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file of a results folder that is there and cannot be read."""
+    return InputError(f"cannot read {path}: {error.strerror or error}")
+
+
+def vanished(folder: Path) -> InputError:
+    """The error for a results folder that is no longer there when something is to be written to it."""
+    return InputError(f"{folder} was removed or moved while a run was writing to it; run the same command again")
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: short, on one line, whatever it is."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cfgbench.errors import InputError, unwritable
+from cfgbench.errors import InputError, unwritable, vanished
 
 NAME = ".lock"
 
@@ -56,6 +56,4 @@ def _check(path: Path, inode: int) -> None:
     except OSError:
         there = None
     if there != inode:
-        raise InputError(
-            f"{path.parent} was removed or moved while a run was writing to it; run the same command again"
-        )
+        raise vanished(path.parent)

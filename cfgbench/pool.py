@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 import psutil
 
 from cfgbench import machine, plugins
-from cfgbench.errors import InputError
+from cfgbench.errors import InputError, is_want_of_memory
 from cfgbench.registry import resolve
 
 MAX_LOSSES = 3  # how often a job may lose its worker before it counts as failed; or a worker die before it is ready
@@ -37,7 +37,8 @@ ENVIRONMENT = {  # of workers; read on import
 }
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 END_S = 10.0  # how long a worker that is told to end may take
-_PRELOADED = ["cfgbench.worker", "diffusers.schedulers.scheduling_utils"]  # what takes seconds to import
+_PRELOADED = ["cfgbench.preloaded"]  # what takes seconds to import
+_WORKER = "cfgbench.worker"
 _SERVER = "multiprocessing.forkserver"  # in the command line of the process that workers are forked from
 
 
@@ -275,11 +276,11 @@ def _bury(*workers: _Worker) -> None:
 
 def _why() -> str:
     """Why a process cannot become a worker, as the last line that an attempt prints, and how to see more."""
-    module = _PRELOADED[0]
-    tried = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([sys.executable, "-c", f"import {_WORKER}"], capture_output=True, text=True, check=False)
     last = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1] if tried.returncode else ""
-    reason = last or "something kills them; is memory short?"
-    return f"{reason}; `{Path(sys.executable).name} -c 'import {module}'` tries it"
+    reason = last or "something kills them"
+    reason += "; is memory short?" if not last or is_want_of_memory(last) else ""
+    return f"{reason} (`{Path(sys.executable).name} -c 'import {_WORKER}'` tries it)"
 
 
 @contextmanager

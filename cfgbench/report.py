@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cfgbench import __version__, notes
 from cfgbench.answer import answer_lines
-from cfgbench.errors import unwritable
+from cfgbench.errors import unwritable, vanished
 from cfgbench.store import replace
 from cfgbench.tables import budget, equal_cost, methods, protocol, rows, text
 from cfgbench.tables.results import Results, load
@@ -34,6 +34,8 @@ def build(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     )
     files |= {f"{name}.md": text.to_markdown(table) for name, table in tables.items()}
     files |= {f"{name}.tex": text.to_latex(table) for name, table in tables.items()}
+    if not folder.is_dir():
+        raise vanished(folder)
     figures = draw_all(results, folder / "figures", formats)
     remove_others(folder / "figures", figures)
     files["summary.md"] = summary(results, tables, figures)
@@ -120,7 +122,7 @@ def _write(path: Path, content: str) -> Path:
     try:
         replace(path, content.encode())
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise (unwritable(path, error) if path.parent.is_dir() else vanished(path.parent)) from None
     return path
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from cfgbench import lock
-from cfgbench.errors import InputError, unwritable
+from cfgbench.errors import InputError, unreadable, unwritable, vanished
 from cfgbench.records import SCHEMA, CellRecord, PlanRecord, SpeedRecord
 
 CHECKSUM_BYTES = 32
@@ -43,9 +43,13 @@ class Store:
     def locked(self, part: str | None = None) -> Iterator[Callable[[], None]]:
         """Hold the folder for one run, or a part of it beside others; a second run of the same is refused.
 
+        The folder is made here and nowhere else: what is removed while a run goes on does not come back by halves.
         The result, when called, raises InputError if the folder has gone from its place.
         """
-        self._make(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
         with lock.hold_part(self.folder, part) if part else lock.hold(self.folder) as check:
             if part is None:  # what another shard is writing at present must stay
                 self._sweep()
@@ -85,7 +89,11 @@ class Store:
 
     def has_block(self, cell_id: str, start: int) -> bool:
         """Whether a block is there; its content is checked when it is read."""
-        return self._block_path(cell_id, start).is_file()
+        path = self._block_path(cell_id, start)
+        try:
+            return path.is_file()
+        except OSError as error:
+            raise unreadable(path, error) from None
 
     def block(self, cell_id: str, start: int) -> dict[str, np.ndarray] | None:
         """A block's arrays, or None if it is missing or damaged (then it is removed, to be drawn again)."""
@@ -95,7 +103,7 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+            raise unreadable(path, error) from None
         if arrays is None or str(arrays.pop("place", _place(cell_id, start))) != _place(cell_id, start):
             path.unlink(missing_ok=True)
             return None
@@ -156,29 +164,26 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+            raise unreadable(path, error) from None
         except (ValueError, AttributeError, TypeError, ValidationError, RecursionError):
             set_aside(path)
             return None
 
     def _write(self, path: Path, content: bytes, put: "Callable[[Path, Path], object]" = os.replace) -> None:
-        self._make(path.parent)
+        """Write a file of the folder; InputError where that cannot be, or where the folder is gone."""
         try:
+            for parent in (path.parent.parent, path.parent):
+                if self.folder in parent.parents:
+                    parent.mkdir(exist_ok=True)
             replace(path, content, put)
         except OSError as error:
-            raise unwritable(path, error) from None
+            raise (unwritable(path, error) if self.folder.is_dir() else vanished(self.folder)) from None
 
     def _sweep(self) -> None:
         """Remove what writers that were killed had begun: workers of this run or of an earlier one."""
-        for place in (self.folder, self.records, *self.blocks.glob("*/")):
+        for place in (self.folder, self.records, self.folder / "figures", self.blocks, *self.blocks.glob("*/")):
             for path in place.glob(f"{TEMPORARY}*"):
                 path.unlink(missing_ok=True)
-
-    def _make(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(folder, error) from None
 
 
 def replace(path: Path, content: bytes, put: "Callable[[Path, Path], object]" = os.replace) -> None:
@@ -233,6 +238,8 @@ def _decided(path: Path) -> bool | None:
         return bool(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except ValueError:  # damaged: decided anew
         path.unlink(missing_ok=True)
         return None

@@ -103,6 +103,7 @@ def write(
     folder: Path, cells: Sequence[Cell], records: Iterable[CellRecord], speeds: Iterable[SpeedRecord] = ()
 ) -> Path:
     """A results folder with these records; gallery strips for the finished ones."""
+    folder.mkdir(parents=True, exist_ok=True)
     store, timed = Store(folder), list(speeds)
     names = tuple(one.id for one in timed)
     store.write_record(

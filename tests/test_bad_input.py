@@ -306,8 +306,30 @@ def test_results_cannot_go_where_a_file_is(tmp_path: Path, capsys: pytest.Captur
     file, taken = tmp_path / "exp.yaml", tmp_path / "taken"
     file.write_text(yaml.safe_dump(GOOD))
     taken.write_text("")
-    for command in ("plan", "run"):
-        assert str(taken) in complaint(capsys, command, file, "--output", taken)
+    for command in ("plan", "run", "doctor"):
+        for folder in (taken, taken / "below" / "it"):
+            text = complaint(capsys, command, file, "--output", folder)
+            assert f"results cannot go to {folder}: {taken} is a file; name another folder with --output" in text
+    assert taken.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["plan", "x"], ["run", "x"], ["doctor", "x"], ["score", "s=1:x", "--reference", "x"], ["compare", "x", "y"]),
+        *(["figures", "x"], ["claims"], ["costs"], ["bench"], ["train", "digits"]),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_an_output_without_a_name_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a script whose variable is empty; it must not mean the folder where it runs."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*arguments, "--output", ""])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert said.endswith(
+        "error: argument --output: '' names no folder; name one, or leave the option out for the default\n"
+    )
 
 
 def test_a_yaml_bomb_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

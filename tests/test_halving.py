@@ -74,6 +74,8 @@ def test_a_block_that_ran_out_of_memory_holds_the_same_samples_and_its_record_sa
     body = {"name": "x", "num_samples": 200, "metrics": ["fid", "accuracy"], "profile": None, "sweeps": [grid]}
     (task,) = planner.plan(experiment.parse(body, "x.yaml")).tasks
     usual, small = Store(tmp_path / "usual"), Store(tmp_path / "small")
+    usual.folder.mkdir()
+    small.folder.mkdir()
     for start in task.starts:
         worker.draw_block(task, start, usual.folder, "cpu")
     predict = DigitsModel.predict

@@ -55,6 +55,7 @@ def unpacked(page: str, name: str) -> str:
 def test_the_command_to_reproduce_says_where_the_file_is_and_what_was_overridden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "results").mkdir()
     (tmp_path / "my experiments").mkdir()
     body = "name: x\nnum_samples: 200\nsweeps: [{model: gaussians, sampler: ddim, steps: 5}]"
     (tmp_path / "my experiments" / "x.yaml").write_text(body)

@@ -33,6 +33,7 @@ def tasks(how: str, **more: Any) -> dict[str, planner.Task]:
 
 def drawn(task: planner.Task, folder: Path) -> tuple[CellRecord, np.ndarray]:
     """The record of a task and its features."""
+    folder.mkdir(exist_ok=True)
     for start in task.starts:
         worker.draw_block(task, start, folder, "cpu")
     assert worker.score_cell(task, folder, "cpu")

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ WITHOUT_FIGURES = (
 )
 ENVIRONMENT = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "cfgbench-pycache")}
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles diffusers anew
+SEED = "CFGBENCH_TEST_SEED"  # in the environment: kills at the same moments again
 PROGRAM = (sys.executable, "-c", WITHOUT_FIGURES)
 
 
@@ -201,9 +202,23 @@ def kill_after(share: float, sweep: Path, folder: Path, total: int, sent: signal
         wait_until(lambda: not group(process.pid), timeout=30)
 
 
-def test_a_killed_run_goes_on_to_the_same_results(sweep: Path, finished: Path, tmp_path: Path) -> None:
-    kill_after(0.4, sweep, tmp_path / "out", len(blocks(finished)), signal.SIGKILL)
-    resume(sweep, tmp_path / "out", finished)
+@contextmanager
+def at_random() -> Iterator[random.Random]:
+    """Another random number generator each time; what fails says how to have the same one again."""
+    seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(10**6))
+    try:
+        yield random.Random(seed)
+    except BaseException as error:
+        error.add_note(f"at random; to see it again: {SEED}={seed}")
+        raise
+
+
+def test_a_run_that_is_killed_at_random_goes_on_to_the_same_results(
+    sweep: Path, finished: Path, tmp_path: Path
+) -> None:
+    with at_random() as rng:
+        kill_after(rng.random(), sweep, tmp_path / "out", len(blocks(finished)), signal.SIGKILL)
+        resume(sweep, tmp_path / "out", finished)
 
 
 @pytest.mark.slow
@@ -248,14 +263,36 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
         resume(sweep, folder, finished)
 
 
-def test_a_run_whose_workers_are_killed_comes_to_the_same_results(sweep: Path, finished: Path, tmp_path: Path) -> None:
+HAMMERED = [(signal.SIGINT, 130, 0.0), pytest.param(signal.SIGTERM, 143, 0.3, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("sent", "code", "share"), HAMMERED)
+def test_a_second_interrupt_ends_a_run_at_once(
+    sent: signal.Signals, code: int, share: float, sweep: Path, finished: Path, tmp_path: Path
+) -> None:
+    """As from someone who does not wait, and presses Ctrl-C until the run has ended."""
     folder = tmp_path / "out"
     with running(sweep, folder) as process:
-        for share in (0.1, 0.5):
+        wait_until((folder / "plan.json").exists)
+        wait_until(lambda: len(blocks(folder)) >= share * len(blocks(finished)))
+        wait_until(lambda: process.poll() is not None or process.send_signal(sent), timeout=20)
+        _, shown = process.communicate(timeout=20)
+        assert process.returncode in (code, -sent), shown  # a shell shows both as the code
+        assert "what is finished is kept, run the same command to go on" in shown
+        assert "Traceback" not in shown and "Exception ignored" not in shown
+        wait_until(lambda: not group(process.pid), timeout=20)
+    resume(sweep, folder, finished)
+
+
+def test_a_run_whose_workers_are_killed_comes_to_the_same_results(sweep: Path, finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with at_random() as rng, running(sweep, folder) as process:
+        for share in sorted((rng.random(), rng.random())):
             wait_until(lambda share=share: len(blocks(folder)) >= share * len(blocks(finished)))  # type: ignore[misc]
             wait_until(lambda: workers(process) or process.poll() is not None)
-            for victim in workers(process)[:1]:
-                victim.kill()
+            for victim in rng.sample(found := workers(process), min(1, len(found))):
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
         _, shown = process.communicate(timeout=90)
         assert process.returncode == 0, shown
     assert_same(folder, finished)

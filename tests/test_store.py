@@ -47,6 +47,7 @@ BLOCK = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    (tmp_path / "results").mkdir()  # as a run does that holds it
     return Store(tmp_path / "results")
 
 

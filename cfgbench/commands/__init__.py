@@ -27,15 +27,25 @@ def experiment_parser(
     parser = commands.add_parser(name, help=help_text)
     parser.add_argument("experiment", type=Path, help="a YAML file, for example experiments/digits.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example num_samples=200 steps=10")
-    parser.add_argument("--output", type=Path, help="results folder (default: results/<name>)")
+    parser.add_argument("--output", type=folder_path, help="results folder (default: results/<name>)")
     parser.set_defaults(command=function)
     return parser
 
 
 def output_folder(name: str, options: argparse.Namespace) -> Path:
-    """The results folder: as given, or results/<name>."""
+    """The results folder: as given, or results/<name>; InputError where a file is in its place."""
     folder: Path = options.output or Path("results") / name
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"results cannot go to {folder}: {place} is a file; name another folder with --output")
     return folder
+
+
+def folder_path(text: str) -> Path:
+    """A folder from the command line, there or yet to be made."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} names no folder; name one, or leave the option out for the default")
+    return Path(text)
 
 
 def positive(text: str) -> int:

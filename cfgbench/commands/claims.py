@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cfgbench.commands import Commands
+from cfgbench.commands import Commands, folder_path
 
 
 def add(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -11,7 +11,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("claims", help="decide published claims about guidance from the published results")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), help="of results (default: results)")
     parser.add_argument("--measure", action="store_true", help="first measure what no sweep records; about two minutes")
-    parser.add_argument("--output", type=Path, help="a folder (default: claims in that of the results)")
+    parser.add_argument("--output", type=folder_path, help="a folder (default: claims in that of the results)")
     parser.set_defaults(command=_claims)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cfgbench.commands import Commands
+from cfgbench.commands import Commands, folder_path
 
 
 def add(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -11,7 +11,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("compare", help="two or more results folders in one table and figure")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="the first is what others are held to")
     parser.add_argument("--scores", nargs="+", metavar="SCORE", help="for example fid recall (default: all)")
-    parser.add_argument("--output", type=Path, help="a folder (default: results/A-vs-B)")
+    parser.add_argument("--output", type=folder_path, help="a folder (default: results/A-vs-B)")
     parser.set_defaults(command=_compare)
 
 

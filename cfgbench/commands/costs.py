@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cfgbench.commands import Commands, positive
+from cfgbench.commands import Commands, folder_path, positive
 
 FOLDER = Path("results") / "costs"
 
@@ -13,7 +13,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Its arguments."""
     parser = commands.add_parser("costs", help="measure what a second model costs: training, memory, lines of code")
     parser.add_argument("--repeats", type=positive, default=41, help="timed stretches of every training (default: 41)")
-    parser.add_argument("--output", type=Path, default=FOLDER, help=f"a folder (default: {FOLDER})")
+    parser.add_argument("--output", type=folder_path, default=FOLDER, help=f"a folder (default: {FOLDER})")
     parser.set_defaults(command=_costs)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cfgbench.commands import Commands
+from cfgbench.commands import Commands, folder_path
 
 
 def add(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -15,7 +15,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--width", choices=["single", "double"], default="double", help="columns of a paper")
     parser.add_argument("--formats", nargs="+", choices=["pdf", "png", "svg"], default=["pdf"])
     parser.add_argument("--published", action="store_true", help="also draw our curves beside those of papers")
-    parser.add_argument("--output", type=Path, help="a folder (default: results/paper/<folder>)")
+    parser.add_argument("--output", type=folder_path, help="a folder (default: results/paper/<folder>)")
     parser.set_defaults(command=_figures)
 
 

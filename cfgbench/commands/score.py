@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cfgbench.commands import Commands, device_name, output_folder
+from cfgbench.commands import Commands, device_name, folder_path, output_folder
 from cfgbench.errors import InputError
 
 
@@ -27,7 +27,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--metrics", help="for example fid,kid (default: all that can be had)")
     parser.add_argument("--manifest", type=Path, help="a CSV of images: path, scale, and method, seed, class, prompt")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-    parser.add_argument("--output", type=Path, help="results folder (default: results/<name>)")
+    parser.add_argument("--output", type=folder_path, help="results folder (default: results/<name>)")
     parser.set_defaults(command=_score)
 
 

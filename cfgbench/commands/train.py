@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cfgbench.commands import Commands, device_name, positive
+from cfgbench.commands import Commands, device_name, folder_path, positive
 from cfgbench.errors import InputError
 
 _OF_CIFAR10 = ("data", "device", "steps", "width", "batch_size")
@@ -13,7 +13,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Its arguments."""
     parser = commands.add_parser("train", help="train the networks of a testbed; run again to go on")
     parser.add_argument("testbed", choices=["digits", "cifar10"])
-    parser.add_argument("--output", type=Path, help="folder of the weights (default: of digits those of the package)")
+    parser.add_argument("--output", type=folder_path, help="folder of the weights (default of digits: the package)")
     parser.add_argument("--only", nargs="+", metavar="NETWORK", help="names of networks to train")
     own = parser.add_argument_group("of cifar10")
     own.add_argument("--data", type=Path, help="folder with train*.parquet, or with a folder of images for each class")

@@ -4,12 +4,14 @@ To add one: write the function, add a line to FIGURES.
 """
 
 import inspect
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cfgbench.errors import unwritable
 from cfgbench.figures import (
     curves,
     dtypes,
@@ -24,6 +26,7 @@ from cfgbench.figures import (
     style,
     tradeoff,
 )
+from cfgbench.store import replace
 from cfgbench.tables.results import Results
 
 Draw = Callable[[Results], Figure | None]
@@ -78,16 +81,21 @@ def remove_others(folder: Path, made: Sequence[Path]) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure to a pdf, png or svg file without the time of day."""
+    """Write a figure to a pdf, png or svg file without the time of day, in a single step."""
     dates: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    figure.savefig(path, metadata=dates.get(path.suffix[1:], {}))
-    if path.suffix == ".png":
-        _shrink(path)
+    kind, stream = path.suffix[1:], io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=dates.get(kind, {}))
+    try:
+        replace(path, _shrunk(stream) if kind == "png" else stream.getvalue())
+    except OSError as error:
+        raise unwritable(path, error) from None
     return path
 
 
-def _shrink(path: Path) -> None:
+def _shrunk(drawn: io.BytesIO) -> bytes:
     """256 colours are enough for lines on white, at a third of the size."""
-    with Image.open(path) as picture:
+    with Image.open(drawn) as picture:
         small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+    stream = io.BytesIO()
+    small.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
