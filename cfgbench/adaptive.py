@@ -13,7 +13,8 @@ from cfgbench.cell import Cell, canonical_json
 from cfgbench.experiment import Budget
 from cfgbench.plan import Plan, Task, canonical
 from cfgbench.records import CellRecord, ContestRecord
-from cfgbench.selection import Rules, look
+from cfgbench.selection import Rules, look, unseen
+from cfgbench.statistics import Replicated, extrapolated
 from cfgbench.store import Store
 from cfgbench.tables.compare import replicated, rungs
 from cfgbench.tables.results import Arm, Column, Fields, Results, load
@@ -109,21 +110,32 @@ class Adaptive:
         if contest.settled:
             return
         left = [record for record in arm.records if record.id not in contest.lost]
-        scored = [
-            (record, rung) for record in left if (rung := rungs(column, record).get(self._look_at(record, number)))
-        ]
-        found = [(record, rung) for record, rung in scored if rung.replicates]
+        scored = [(record, self._score(column, record, number)) for record in left]
+        found = [(record, score) for record, score in scored if score is not None]
         judged = {record.id for record, _ in found}
         contest.unjudged = tuple(record.id for record in left if record.id not in judged)
         if len(found) < 2:
             contest.settled = True
             return
-        seen = look([replicated(column, rung) for _, rung in found], contest.rules)
+        size = self._look_at(found[0][0], number)
+        slack = unseen(column.entry.limits, contest.rules, size)
+        seen = look([score for _, score in found], contest.rules, slack)
         contest.lost |= {(one := found[i][0]).id: self._look_at(one, number) for i in seen.worse}
         contest.best, contest.num_samples = found[seen.best][0].id, self._look_at(found[seen.best][0], number)
         contest.left = tuple(record.id for i, (record, _) in enumerate(found) if i not in seen.worse)
         finer = number < min(self._budget.refine, self._budget.looks - 1)
         contest.settled = not (finer and self._refine(arm, found[seen.best][0], number + 1)) and seen.settled
+
+    def _score(self, column: Column, record: CellRecord, number: int) -> Replicated | None:
+        """A cell's score at a look, None where it has none; of moments with the sharper correction of its bias."""
+        known = {size: rung for size, rung in rungs(column, record).items() if rung.replicates}
+        whole = self._look_at(record, number)
+        if whole not in known:
+            return None
+        score, smaller = replicated(column, known[whole]), [size for size in known if 2 * size <= whole]
+        if not (column.entry.moments and column.corrected and smaller):
+            return score
+        return extrapolated(score, whole, replicated(column, known[max(smaller)]), max(smaller))
 
     def _rules(self, arm: Arm, column: Column) -> Rules:
         finest = (len(arm.points) - 1) * 2**self._budget.refine + 1

@@ -107,6 +107,19 @@ def bias_corrected(value: float, replicates: Sequence[float]) -> float:
     return float(pseudo_values(Replicated(value, tuple(replicates))).mean())
 
 
+def extrapolated(whole: Replicated, n: int, part: Replicated, m: int) -> Replicated:
+    """A score of n samples whose pseudo-values lack its bias of order 1/n^2 too, by its value for the first m of them.
+
+    At n = 5 d the jackknife leaves a Frechet distance in d dimensions a bias that depends on the covariance and grows
+    with d; against its error that is little at d = 64 and much at d = 512. This is Richardson's step. With m = n/2 the
+    second half of the samples weighs twice the first, and errors are 5 % larger.
+    """
+    share = n**2 / (n**2 - m**2)
+    replicates = zip(whole.replicates, part.replicates, strict=True)
+    value = share * whole.value + (1 - share) * part.value
+    return Replicated(value, tuple(share * a + (1 - share) * b for a, b in replicates))
+
+
 def standard_error(replicates: Sequence[float]) -> float | None:
     """The delete-group jackknife error, sqrt((B - 1)/B sum (r_b - mean r)^2); None if the replicates are identical."""
     return _error(pseudo_values(Replicated(0.0, tuple(replicates))), float(np.max(np.abs(replicates))))

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from cfgbench import experiment, plan, report, runner
+from cfgbench.adaptive import Adaptive
 from cfgbench.errors import InputError
 from cfgbench.pool import Done, Job
 from cfgbench.registry import resolve
 from cfgbench.shards import Shard
+from cfgbench.statistics import extrapolated
+from cfgbench.store import Store
 from cfgbench.tables.budget import budget_lines
+from cfgbench.tables.compare import replicated, rungs
 from cfgbench.tables.results import Results, load
 
 SWEEP: dict[str, Any] = {
@@ -107,6 +111,19 @@ def test_the_first_samples_are_those_of_a_plain_sweep(whole: Path, tmp_path: Pat
         else:
             (score, *_), (first, *_) = record.scores, plain.records[record.id].scores
             assert score.nested[SAMPLES[0]].value == pytest.approx(first.value, rel=1e-12)
+
+
+def test_a_distance_is_judged_without_its_bias_of_second_order_and_other_scores_as_they_are(whole: Path) -> None:
+    made, results = plan.plan(experiment.parse(SWEEP, "race.yaml")), load(whole)
+    assert made.experiment.budget is not None
+    sweep = Adaptive(made, made.experiment.budget, Store(whole))
+    record = max(results.done, key=lambda record: record.num_samples)
+    for name in ("fid", "accuracy"):
+        column = results.column(name)
+        assert column is not None
+        scores = {size: replicated(column, rung) for size, rung in rungs(column, record).items()}
+        sharper = extrapolated(scores[800], 800, scores[400], 400)
+        assert sweep._score(column, record, 1) == (sharper if name == "fid" else scores[800])
 
 
 def test_a_second_run_draws_nothing_even_where_blocks_are_gone(whole: Path, tmp_path: Path) -> None:

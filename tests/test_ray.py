@@ -32,12 +32,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of one node with four workers' worth of cores, however many there are."""
+    """A cluster of one node with four workers' worth of cores, however many there are, and two GPUs that are not."""
     pytest.importorskip("ray", reason="cfgbench[ray] is not installed")
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": ray_pool.STORE_BYTES})
+    head = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": ray_pool.STORE_BYTES}
+    made = Cluster(initialize_head=True, head_node_args=head)
     yield made
     made.shutdown()
 
@@ -53,12 +54,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(cluster: Any, folder: Path, workers: int, progress: Silent | None = None) -> runner.Outcome:
     """A run of the plan on the cluster."""
     folder.mkdir()
-    pool = RayPool(folder, cluster.address, None, workers)
-    assert pool.device == "cpu"
+    pool = RayPool(folder, cluster.address, "cpu", workers)
     return runner.run(PLAN, runner.Options(folder, workers=workers), progress or Silent(), pool)
 
 
-@pytest.mark.parametrize("workers", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_any_number_of_ray_workers_comes_to_the_same_results(
     workers: int, cluster: Any, whole: Path, tmp_path: Path
 ) -> None:
@@ -67,13 +67,44 @@ def test_any_number_of_ray_workers_comes_to_the_same_results(
     assert_same(tmp_path / "out", whole)
 
 
+def meet(folder: Path, number: int) -> tuple[int, str | None]:
+    """Which process this is and which GPUs it sees, once so many processes have come here."""
+    (folder / str(os.getpid())).touch()
+    wait_until(lambda: len(list(folder.iterdir())) >= number, timeout=120)
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize("workers", [None, pytest.param(3, marks=pytest.mark.slow)])
+def test_every_worker_has_a_gpu_of_its_own(workers: int | None, cluster: Any, tmp_path: Path) -> None:
+    """As many as there are GPUs, without a word about it; of more that are wanted the rest never starts."""
+    (tmp_path / "place").mkdir()
+    pool = RayPool(tmp_path, cluster.address, None, workers)
+    try:
+        assert (pool.device, pool.workers) == ("cuda", workers or 2)
+        jobs = [Job((str(k), 0), "tests.test_ray:meet", (tmp_path / "place", 2)) for k in range(8)]
+        found = list(pool.run(deque(jobs)))
+    finally:
+        pool.close()
+    assert [done.error for done in found] == [None] * 8
+    assert sorted(str(gpu) for _, gpu in {done.value for done in found}) == ["0", "1"]
+
+
+@pytest.mark.parametrize("device", ["cpu", None])
+def test_there_are_as_many_workers_as_gpus_or_without_them_as_cores(
+    device: str | None, cluster: Any, tmp_path: Path
+) -> None:
+    pool = RayPool(tmp_path, cluster.address, device, None)
+    pool.close()
+    assert (pool.device, pool.workers) == (("cpu", 4) if device else ("cuda", 2))
+
+
 @pytest.mark.slow
 def test_a_job_that_kills_its_worker_fails_and_the_others_are_done(cluster: Any, tmp_path: Path) -> None:
     """And one that raises, and one that returns what cannot be sent."""
     jobs = [Job((f"good {k}", 0), "operator:neg", (k,)) for k in range(10)]
     jobs[3:3] = [Job(("bad", 0), "os:_exit", (9,)), Job(("odd", 0), "tests.test_pool:fail_oddly", ())]
     jobs[7:7] = [Job(("unsendable", 0), "threading:Lock", ())]
-    pool = RayPool(tmp_path, cluster.address, None, 2)
+    pool = RayPool(tmp_path, cluster.address, "cpu", 2)
     try:
         results = {done.key[0]: done for done in pool.run(deque(jobs))}
     finally:

@@ -110,6 +110,31 @@ def test_bias_of_order_one_over_n_is_removed_exactly() -> None:
     assert abs(statistics.bias_corrected(score.value, score.replicates) - values.var(ddof=1)) < 0.02
 
 
+def test_an_extrapolated_score_lacks_its_bias_of_second_order_and_keeps_its_mean() -> None:
+    def biased(n: float) -> float:
+        return 2.0 + 30 / n + 4000 / n**2
+
+    def score(n: int) -> Replicated:
+        return Replicated(biased(n), (biased(n * 19 / 20),) * 20)
+
+    assert abs(statistics.bias_corrected(*_parts(score(200))) - 2) > 0.1
+    for part in (40, 100):
+        assert statistics.bias_corrected(*_parts(statistics.extrapolated(score(200), 200, score(part), part))) == (
+            pytest.approx(2)
+        )
+
+
+def test_an_extrapolated_mean_weighs_the_second_half_twice() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    whole, half = (mean_score(values[:n], groups(np.arange(n), 1)) for n in (400, 200))
+    found = statistics.bias_corrected(*_parts(statistics.extrapolated(whole, 400, half, 200)))
+    assert found == pytest.approx((values[:200].mean() + 2 * values[200:].mean()) / 3)
+
+
+def _parts(score: Replicated) -> tuple[float, tuple[float, ...]]:
+    return score.value, score.replicates
+
+
 def test_replicates_that_do_not_vary_give_no_error_rather_than_zero() -> None:
     perfect = Replicated(1.0, (1.0,) * 20)
     almost = Replicated(0.1 * 3, tuple(0.1 + 0.2 for _ in range(20)))
