@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from cfgbench import experiment, plan, report, runner
 from cfgbench.errors import InputError
-from cfgbench.pool import Done, Job
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import report
+from cfgbench.reading.tables.budget import budget_lines
+from cfgbench.reading.tables.results import Results, load
 from cfgbench.registry import resolve
-from cfgbench.shards import Shard
-from cfgbench.tables.budget import budget_lines
-from cfgbench.tables.results import Results, load
+from cfgbench.running import runner
+from cfgbench.running.pool import Done, Job
+from cfgbench.running.shards import Shard
 
 SWEEP: dict[str, Any] = {
     "name": "race",
