@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cfgbench import guidance, noise, plugins, sampling
+from cfgbench import plugins
 from cfgbench.cell import Diffusion, Guidance
 from cfgbench.entries import Method
 from cfgbench.errors import InputError
+from cfgbench.generation import guidance, noise, sampling
 from cfgbench.models import Model
+from cfgbench.planning.suitability import check_needs
 from cfgbench.registry import METHODS, MODELS, resolve
-from cfgbench.suitability import check_needs
 
 SAMPLES, STEPS = 16, 8
 CLASSES = 2  # of labels: every conditional model has them

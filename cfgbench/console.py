@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cfgbench.cell import Cell, canonical_json, number
+from cfgbench.reading.tables.compare import value, verdict
+from cfgbench.reading.tables.results import Column
+from cfgbench.reading.tables.text import with_error
 from cfgbench.records import CellRecord, Score
 from cfgbench.registry import METHODS, METRICS
-from cfgbench.tables.compare import value, verdict
-from cfgbench.tables.results import Column
-from cfgbench.tables.text import with_error
 
 MAX_SCORES = 4  # of a cell, shown
 TITLE_WIDTH, SCORE_WIDTH = 44, 18  # characters that a cell's title gets at least, and a score at most

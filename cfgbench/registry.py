@@ -81,9 +81,9 @@ MODELS: dict[str, Model] = {
     "gaussians": Model(
         "cfgbench.models.gaussians:load",
         {"mixture": Parameter("str", "toy2d", choices=("toy2d", "nested", "general2", "general16"))},
-        num_classes="cfgbench.mixtures:num_classes",
+        num_classes="cfgbench.testbeds.mixtures:num_classes",
         files=None,
-        noise_levels="cfgbench.mixtures:noise_levels",
+        noise_levels="cfgbench.testbeds.mixtures:noise_levels",
         encoder="gaussians",
         reference="gaussians",
         dtypes=("fp32", "fp64"),
@@ -101,8 +101,8 @@ MODELS: dict[str, Model] = {
             ),
         },
         num_classes=10,
-        files="cfgbench.digits_data:network_files",
-        noise_levels="cfgbench.digits_data:noise_levels",
+        files="cfgbench.testbeds.digits_data:network_files",
+        noise_levels="cfgbench.testbeds.digits_data:noise_levels",
         encoder="digits",
         reference="digits",
         dtypes=_NETWORK_DTYPES,
@@ -115,7 +115,7 @@ MODELS: dict[str, Model] = {
         "cfgbench.models.digits_gan:load",
         {"training_seed": Parameter("int", 0, choices=(0, 1, 2), doc="which of three equally trained networks")},
         num_classes=10,
-        files="cfgbench.digits_data:gan_files",
+        files="cfgbench.testbeds.digits_data:gan_files",
         noise_levels=None,
         encoder="digits",
         reference="digits",
@@ -164,8 +164,8 @@ def _text_to_image(
         f"cfgbench.models.{module}:load",
         {**_CHECKPOINT, **_IMAGE, **guides, **more},
         num_classes=1,
-        files=f"cfgbench.layouts:{layout}.files",
-        noise_levels=f"cfgbench.layouts:{layout}.noise_levels",
+        files=f"cfgbench.assets.layouts:{layout}.files",
+        noise_levels=f"cfgbench.assets.layouts:{layout}.noise_levels",
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
@@ -174,8 +174,8 @@ def _text_to_image(
         switches={name: name for name in guides},
         family=family,
         prompted=True,
-        notes=f"cfgbench.layouts:{layout}.notes",
-        size=f"cfgbench.layouts:{layout}.pixels",
+        notes=f"cfgbench.assets.layouts:{layout}.notes",
+        size=f"cfgbench.assets.layouts:{layout}.pixels",
         lacks=lacks,
     )
 
@@ -187,7 +187,7 @@ MODELS |= {
     "flux": _text_to_image(
         "flux",
         "flow",
-        lacks="cfgbench.layouts:FLUX.lacks",
+        lacks="cfgbench.assets.layouts:FLUX.lacks",
         embedded_guidance=Parameter(
             "float",
             3.5,
@@ -208,14 +208,14 @@ MODELS |= {
             "num_inference_steps": Parameter("int", None, 1, 10_000, required=True, setting=True),
         },
         num_classes=1,
-        files="cfgbench.pipeline_layout:files",
+        files="cfgbench.assets.pipeline_layout:files",
         noise_levels=None,
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
         family="pipeline",
         prompted=True,
-        notes="cfgbench.pipeline_layout:notes",
+        notes="cfgbench.assets.pipeline_layout:notes",
     ),
     "kandinsky22": Model(
         "cfgbench.models.kandinsky22:load",
@@ -232,14 +232,14 @@ MODELS |= {
             "prior_steps": Parameter("int", 25, 2, 1000, setting=True),
         },
         num_classes=1,
-        files="cfgbench.kandinsky_layout:files",
-        noise_levels="cfgbench.layouts:KANDINSKY22.noise_levels",
+        files="cfgbench.assets.kandinsky_layout:files",
+        noise_levels="cfgbench.assets.layouts:KANDINSKY22.noise_levels",
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
         capabilities=("embedding", "grid", "learned_variance"),
         prompted=True,
-        notes="cfgbench.kandinsky_layout:notes",
+        notes="cfgbench.assets.kandinsky_layout:notes",
     ),
 }
 
@@ -258,16 +258,16 @@ MODELS |= {
             "unconditional": Parameter("bool", False, doc="load the unconditional network too, for `uncond`"),
             **_PIXELS,
         },
-        num_classes="cfgbench.adm_layout:num_classes",
-        files="cfgbench.adm_layout:files",
-        noise_levels="cfgbench.adm_layout:noise_levels",
+        num_classes="cfgbench.assets.adm_layout:num_classes",
+        files="cfgbench.assets.adm_layout:files",
+        noise_levels="cfgbench.assets.adm_layout:noise_levels",
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
         networks=("main", "classifier"),
         capabilities=("attention", "grid", "learned_variance"),
-        lacks="cfgbench.adm_layout:lacks",
-        size="cfgbench.adm_layout:pixels",
+        lacks="cfgbench.assets.adm_layout:lacks",
+        size="cfgbench.assets.adm_layout:pixels",
     ),
     "cifar10": Model(
         "cfgbench.models.adm:load",
@@ -276,15 +276,15 @@ MODELS |= {
             **_PIXELS,
         },
         num_classes=10,
-        files="cfgbench.cifar10_layout:files",
-        noise_levels="cfgbench.cifar10_layout:noise_levels",
+        files="cfgbench.assets.cifar10_layout:files",
+        noise_levels="cfgbench.assets.cifar10_layout:noise_levels",
         encoder=None,
         reference=None,
         dtypes=_NETWORK_DTYPES,
         networks=("main", "classifier"),
         capabilities=("attention", "embedding", "grid"),
-        lacks="cfgbench.cifar10_layout:lacks",
-        size="cfgbench.cifar10_layout:pixels",
+        lacks="cfgbench.assets.cifar10_layout:lacks",
+        size="cfgbench.assets.cifar10_layout:pixels",
     ),
 }
 
@@ -300,7 +300,7 @@ _SPACING = Parameter(
 
 def _class_conditional(name: str, **more: Parameter) -> Model:
     """A family of class-conditional checkpoints in diffusers' layout."""
-    layout = f"cfgbench.class_layouts:{name.upper()}"
+    layout = f"cfgbench.assets.class_layouts:{name.upper()}"
     return Model(
         f"cfgbench.models.class_conditional:load_{name}",
         {**_CHECKPOINT, **more, "timestep_spacing": _SPACING},
@@ -325,17 +325,17 @@ MODELS |= {
 }
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric("cfgbench.metrics:fid", "FID", True, moments=True, headline="bias_corrected"),
-    "kid": Metric("cfgbench.metrics:kid", "KID", True, headline="bias_corrected", parameters={"degree": 3}),
-    "inception_score": Metric("cfgbench.metrics:inception_score", "IS", False, "log_probs", reference=False),
-    "precision": Metric("cfgbench.metrics:precision", "precision", False, limits=(0, 1), parameters={"k": 3}),
-    "recall": Metric("cfgbench.metrics:recall", "recall", False, interval=False, parameters={"k": 3}),
-    "density": Metric("cfgbench.metrics:density", "density", False, parameters={"k": 5}),
-    "coverage": Metric("cfgbench.metrics:coverage", "coverage", False, interval=False, parameters={"k": 5}),
+    "fid": Metric("cfgbench.scores.metrics:fid", "FID", True, moments=True, headline="bias_corrected"),
+    "kid": Metric("cfgbench.scores.metrics:kid", "KID", True, headline="bias_corrected", parameters={"degree": 3}),
+    "inception_score": Metric("cfgbench.scores.metrics:inception_score", "IS", False, "log_probs", reference=False),
+    "precision": Metric("cfgbench.scores.metrics:precision", "precision", False, limits=(0, 1), parameters={"k": 3}),
+    "recall": Metric("cfgbench.scores.metrics:recall", "recall", False, interval=False, parameters={"k": 3}),
+    "density": Metric("cfgbench.scores.metrics:density", "density", False, parameters={"k": 5}),
+    "coverage": Metric("cfgbench.scores.metrics:coverage", "coverage", False, interval=False, parameters={"k": 5}),
     "accuracy": Metric(
-        "cfgbench.metrics:accuracy", "accuracy", False, "log_probs", classes=True, reference=False, limits=(0, 1)
+        "cfgbench.scores.metrics:accuracy", "accuracy", False, "log_probs", classes=True, reference=False, limits=(0, 1)
     ),
-    "clip_score": Metric("cfgbench.metrics:clip_score", "CLIP score", False, "clip_scores", reference=False),
+    "clip_score": Metric("cfgbench.scores.metrics:clip_score", "CLIP score", False, "clip_scores", reference=False),
 }
 METRICS |= {  # of other networks than the one behind `fid`: a metric's name includes its encoder
     "fd_dinov2": replace(METRICS["fid"], label="FD-DINOv2", needs="features_dinov2"),
@@ -351,14 +351,14 @@ ENCODERS: dict[str, Encoder] = {
     "digits": Encoder(
         "cfgbench.encoders:digits",
         ("features", "log_probs", "clip_scores"),
-        "cfgbench.digits_data:encoder_files",
+        "cfgbench.testbeds.digits_data:encoder_files",
         images=(1, 8, 8),
         dimension=64,
     ),
     "inception": Encoder(
         "cfgbench.encoders.pictures:inception",
         ("features", "log_probs"),
-        "cfgbench.encoder_files:inception",
+        "cfgbench.assets.encoder_files:inception",
         images=(3, None, None),
         parameters={"path": Parameter("str", None, optional=True, location=True, doc="torch-fidelity's weight file")},
         classes=False,  # TensorFlow's 1008 are not ImageNet's 1000
@@ -368,7 +368,7 @@ ENCODERS: dict[str, Encoder] = {
     "dinov2": Encoder(
         "cfgbench.encoders.pictures:dinov2",
         ("features_dinov2",),
-        "cfgbench.encoder_files:dinov2",
+        "cfgbench.assets.encoder_files:dinov2",
         images=(3, None, None),
         parameters={
             "path": Parameter("str", "facebook/dinov2-large", location=True, doc="a local folder, or owner/name"),
@@ -380,7 +380,7 @@ ENCODERS: dict[str, Encoder] = {
     "clip": Encoder(
         "cfgbench.encoders.pictures:clip",
         ("clip_scores", "features_clip"),
-        "cfgbench.encoder_files:clip",
+        "cfgbench.assets.encoder_files:clip",
         images=(3, None, None),
         parameters={
             "model": Parameter("str", "ViT-L-14", doc="open_clip's name"),
@@ -389,7 +389,7 @@ ENCODERS: dict[str, Encoder] = {
             ),
             "path": Parameter("str", None, optional=True, location=True, doc="a weight file, a folder, or owner/name"),
         },
-        settings="cfgbench.encoder_files:clip_settings",
+        settings="cfgbench.assets.encoder_files:clip_settings",
         prompts=True,
         on_device=True,
         dimension=768,
@@ -397,6 +397,6 @@ ENCODERS: dict[str, Encoder] = {
 }
 
 REFERENCES: dict[str, ReferenceSet] = {
-    "gaussians": ReferenceSet("cfgbench.mixtures:reference"),
-    "digits": ReferenceSet("cfgbench.digits_data:reference"),
+    "gaussians": ReferenceSet("cfgbench.testbeds.mixtures:reference"),
+    "digits": ReferenceSet("cfgbench.testbeds.digits_data:reference"),
 }

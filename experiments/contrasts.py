@@ -6,14 +6,14 @@ torch is imported when they run, so that planning an experiment does without.
 from functools import cache
 from typing import TYPE_CHECKING
 
-from cfgbench.digits_data import FEATURES_HALF_A, weight_path
 from cfgbench.plugins import declare
+from cfgbench.testbeds.digits_data import FEATURES_HALF_A, weight_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cfgbench.generation.sampling import Step
     from cfgbench.models.digits_networks import FeatureNet
-    from cfgbench.sampling import Step
 
 
 @declare(passes=1, ends={1.0: "unguided"}, label="temperature", source="Dhariwal & Nichol 2021, appendix G")

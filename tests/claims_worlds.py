@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cfgbench import experiment
-from cfgbench import plan as planner
 from cfgbench.cell import Cell
 from cfgbench.claims.evidence import Evidence
 from cfgbench.costs.record import CodeCost, CostsRecord, SamplingCost, TrainingCost
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.reading.tables.results import Column, Results
 from cfgbench.records import CellRecord, Health, PlanRecord, Score, SpeedRecord
 from cfgbench.registry import METHODS, Method
-from cfgbench.tables.results import Column, Results
 from tests import synthetic
 
 ROOT = Path(__file__).parent.parent

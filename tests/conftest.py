@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import sampling
 from cfgbench.cell import Diffusion
+from cfgbench.generation import sampling
 from cfgbench.models import Model
 from cfgbench.registry import METHODS, MODELS, SAMPLERS
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
-from cfgbench.plan import canonical
+from cfgbench.planning.plan import canonical
 from cfgbench.records import Absent, CellRecord, Machine, PlanRecord, Rung, Score, SpeedRecord, Timing
 from cfgbench.store import Store
 

@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from cfgbench import experiment, plan, report, runner
-from cfgbench.adaptive import Adaptive
 from cfgbench.errors import InputError
-from cfgbench.pool import Done, Job
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import report
+from cfgbench.reading.tables.budget import budget_lines
+from cfgbench.reading.tables.compare import replicated, rungs
+from cfgbench.reading.tables.results import Results, load
 from cfgbench.registry import resolve
-from cfgbench.shards import Shard
-from cfgbench.statistics import extrapolated
+from cfgbench.running import runner
+from cfgbench.running.adaptive import Adaptive
+from cfgbench.running.pool import Done, Job
+from cfgbench.running.shards import Shard
+from cfgbench.scores.statistics import extrapolated
 from cfgbench.store import Store
-from cfgbench.tables.budget import budget_lines
-from cfgbench.tables.compare import replicated, rungs
-from cfgbench.tables.results import Results, load
 
 SWEEP: dict[str, Any] = {
     "name": "race",

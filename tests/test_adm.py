@@ -9,12 +9,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout, experiment, guidance, noise, plan, plugins, precision, sampling
-from cfgbench.adm_layout import Architecture, Networks
+from cfgbench import plugins
+from cfgbench.assets import adm_layout
+from cfgbench.assets.adm_layout import Architecture, Networks
 from cfgbench.cell import Guidance
 from cfgbench.errors import InputError
+from cfgbench.generation import guidance, noise, precision, sampling
 from cfgbench.models import adm
 from cfgbench.models.adm_networks import Classifier, UNet
+from cfgbench.planning import experiment, plan
 from tests import adm_oracle
 from tests.conftest import make_batch
 

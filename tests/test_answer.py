@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import report
-from cfgbench.answer import answer_lines
 from cfgbench.cell import Cell, Guidance
 from cfgbench.entries import Method, Parameter
+from cfgbench.reading import report
+from cfgbench.reading.answer import answer_lines
+from cfgbench.reading.tables.results import load
 from cfgbench.registry import METHODS
-from cfgbench.tables.results import load
 from tests import synthetic as made
 
 

@@ -13,10 +13,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cfgbench import cli, experiment, machine
-from cfgbench import plan as planner
+from cfgbench import cli, machine
 from cfgbench.errors import InputError
-from cfgbench.experiment import Experiment
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.planning.experiment import Experiment
 from cfgbench.registry import METHODS, METRICS, MODELS, SAMPLERS
 
 GOOD: dict[str, Any] = {

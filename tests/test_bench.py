@@ -9,8 +9,8 @@ import pytest
 from cfgbench import cli
 from cfgbench.bench import BENCHMARKS, answer, floor, frechet, growth, plain, startup, sweep, write
 from cfgbench.bench.result import Finding, Result, in_turn, ratio, seconds_rows
-from cfgbench.metrics import Reference, Samples, frechet_distance
 from cfgbench.registry import resolve
+from cfgbench.scores.metrics import Reference, Samples, frechet_distance
 
 
 def test_sides_take_turns_and_every_other_round_runs_backwards() -> None:
@@ -63,7 +63,7 @@ def test_growth_varies_one_thing_at_a_time() -> None:
 
 def test_the_script_scores_the_same_images_as_cfgbench_does() -> None:
     """Its distance, on the images that it drew, is ours; its noise is its own."""
-    from cfgbench import digits_data, digits_encoders
+    from cfgbench.testbeds import digits_data, digits_encoders
 
     images, labels = plain.draw(2.0, 200, 2)
     reference, _ = digits_encoders.features(digits_data.reference("heldout", {})[0])

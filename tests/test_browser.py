@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 
+from cfgbench.reading.tables.results import load
 from cfgbench.store import Store
-from cfgbench.tables.results import load
 from tests import synthetic as made
 from tests.test_html import HOSTILE, PARTIAL, big_page, rendered
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cfgbench import experiment, plan
-from cfgbench.adm_layout import Networks
+from cfgbench.assets.adm_layout import Networks
+from cfgbench.planning import experiment, plan
 from cfgbench.training.cifar10 import SHAPES
 from tests.test_class_conditional import dit
 

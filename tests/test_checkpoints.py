@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import checkpoints, experiment, plan
+from cfgbench.assets import checkpoints
 from cfgbench.errors import InputError
+from cfgbench.planning import experiment, plan
 from tests import tiny_pipelines
 
 NAME = "someone/tiny"

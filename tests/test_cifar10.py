@@ -14,12 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout, experiment, plan, store, worker
-from cfgbench.adm_layout import Architecture, Networks
+from cfgbench import store
+from cfgbench.assets import adm_layout
+from cfgbench.assets.adm_layout import Architecture, Networks
 from cfgbench.cli import main
 from cfgbench.errors import InputError
 from cfgbench.models import adm
 from cfgbench.models.adm_networks import Classifier, UNet
+from cfgbench.planning import experiment, plan
+from cfgbench.running import worker
 from cfgbench.training import card, cifar10, cifar10_losses, pictures, resumable
 from cfgbench.training.cifar10 import Run, Sizes
 from tests.test_adm import randomised

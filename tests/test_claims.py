@@ -18,9 +18,9 @@ from cfgbench.claims.claim import decide, decisive
 from cfgbench.claims.evidence import Evidence
 from cfgbench.claims.findings import FAILS, HOLDS, NEEDS, UNDECIDED, Finding, Measured
 from cfgbench.errors import InputError
-from cfgbench.statistics import Estimate
-from cfgbench.tables.compare import value
-from cfgbench.tables.results import Arm, Point, load
+from cfgbench.reading.tables.compare import value
+from cfgbench.reading.tables.results import Arm, Point, load
+from cfgbench.scores.statistics import Estimate
 from tests import claims_worlds as worlds
 from tests.claims_worlds import World
 from tests.test_imports import loaded

@@ -15,10 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfgbench import experiment, guidance, noise, plan, precision, sampling, schedulers, store, worker
+from cfgbench import store
 from cfgbench.cell import Diffusion, Guidance
 from cfgbench.errors import InputError
+from cfgbench.generation import guidance, noise, precision, sampling, schedulers
 from cfgbench.models.class_conditional import load_dit, load_unet2d
+from cfgbench.planning import experiment, plan
+from cfgbench.running import worker
 from tests import tiny_pipelines
 from tests.conftest import COMMON_SAMPLERS, make_batch
 

@@ -9,11 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cfgbench import clip_models, experiment, guidance, plan, report, runner, sampling
+from cfgbench.assets import clip_models
+from cfgbench.assets.prompts import Prompts
 from cfgbench.cell import Diffusion, Guidance
 from cfgbench.errors import InputError
-from cfgbench.prompts import Prompts
+from cfgbench.generation import guidance, sampling
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import report
 from cfgbench.registry import MODELS, resolve
+from cfgbench.running import runner
 from cfgbench.store import Store
 from tests import tiny_encoders, tiny_pipelines
 from tests.test_text_to_image_sweeps import Here, Silence, rows_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfgbench import clip_models, encoder_files
+from cfgbench.assets import clip_models, encoder_files
 from tests.tiny_encoders import save_clip
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfgbench import cli, statistics
+from cfgbench import cli
 from cfgbench.cell import Cell
-from cfgbench.comparison import matching, write
-from cfgbench.comparison.contrasts import NOT_SHOWN, Contrast, contrast, largest_gap, median_interval, paired
 from cfgbench.errors import InputError
+from cfgbench.reading.comparison import matching, write
+from cfgbench.reading.comparison.contrasts import NOT_SHOWN, Contrast, contrast, largest_gap, median_interval, paired
+from cfgbench.reading.tables.compare import difference
 from cfgbench.records import CellRecord, Score, SpeedRecord
-from cfgbench.tables.compare import difference
+from cfgbench.scores import statistics
 from tests import synthetic as made
 
 SCALES = (1.0, 1.1, 1.2, 2.0)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfgbench import cli, conformance, guidance
+from cfgbench import cli, conformance
 from cfgbench.entries import Method, Parameter
 from cfgbench.errors import InputError
+from cfgbench.generation import guidance
+from cfgbench.generation.sampling import Step
 from cfgbench.registry import METHODS
-from cfgbench.sampling import Step
 from tests.conftest import DIGITS_METHODS
 
 

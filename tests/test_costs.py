@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import digits_data as digits
 from cfgbench.costs import code, measure, record, write
 from cfgbench.costs.record import CostsRecord, TrainingCost, seconds_ratio
 from cfgbench.errors import InputError
 from cfgbench.models.digits import load
+from cfgbench.testbeds import digits_data as digits
 from cfgbench.training import card, digits_losses
 from tests.synthetic import MACHINE
 

@@ -14,12 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from cfgbench import experiment, metrics, plan, runner, scoring, statistics
-from cfgbench.adaptive import Adaptive
-from cfgbench.metrics import Reference, Samples
+from cfgbench.planning import experiment, plan
 from cfgbench.records import CellRecord
-from cfgbench.selection import Rules, look, unseen
-from cfgbench.statistics import Replicated, extrapolated
+from cfgbench.running import runner, scoring
+from cfgbench.running.adaptive import Adaptive
+from cfgbench.scores import metrics, statistics
+from cfgbench.scores.metrics import Reference, Samples
+from cfgbench.scores.selection import Rules, look, unseen
+from cfgbench.scores.statistics import Replicated, extrapolated
 from cfgbench.store import Store
 from tests.synthetic import MACHINE
 

@@ -13,12 +13,12 @@ import torch
 from diffusers import DDPMScheduler
 from safetensors.numpy import load_file
 
-from cfgbench import digits_data as digits
-from cfgbench import digits_encoders as encoders
-from cfgbench import pixels
-from cfgbench.digits_captions import CONTEXT_LENGTH, VOCABULARY, all_captions, tokenize
+from cfgbench.generation import pixels
 from cfgbench.models import Level
 from cfgbench.models.digits import DigitsModel, load
+from cfgbench.testbeds import digits_data as digits
+from cfgbench.testbeds import digits_encoders as encoders
+from cfgbench.testbeds.digits_captions import CONTEXT_LENGTH, VOCABULARY, all_captions, tokenize
 from cfgbench.training import card, digits_dataset
 from cfgbench.training.digits import RECIPES, Recipe, evaluate, network_names, train, train_recipes
 
@@ -88,7 +88,7 @@ def test_the_schedule_is_diffusers_cosine_schedule_cut_at_980() -> None:
 
 
 def test_planning_needs_neither_torch_nor_scikit_learn() -> None:
-    plan = "import sys, cfgbench.digits_data as d; d.weight_files(); d.train_half()"
+    plan = "import sys, cfgbench.testbeds.digits_data as d; d.weight_files(); d.train_half()"
     script = plan + "; print({'torch', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

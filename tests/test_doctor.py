@@ -138,7 +138,7 @@ def test_memory_is_of_the_weights_in_the_dtype_of_the_cells(tmp_path: Path) -> N
     import numpy as np
     from safetensors.numpy import save_file
 
-    from cfgbench import checkpoints
+    from cfgbench.assets import checkpoints
 
     save_file({"a": np.zeros((3, 5), np.float16), "b": np.zeros(7, np.float32)}, tmp_path / "x.safetensors")
     assert checkpoints.elements(tmp_path / "x.safetensors") == 22

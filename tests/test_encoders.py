@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfgbench import encoder_refs
-from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError
 from cfgbench.external.images import find_images, read_image
-from cfgbench.metrics import Reference, Samples, fid, inception_score
-from cfgbench.torchmetrics_scores import OpenClip, clip_score
+from cfgbench.planning import encoder_refs
+from cfgbench.planning.encoder_refs import EncoderRef
+from cfgbench.scores.metrics import Reference, Samples, fid, inception_score
+from cfgbench.scores.torchmetrics_scores import OpenClip, clip_score
 from tests.tiny_encoders import save_clip, save_dinov2, save_inception
 
 COUNT = 20  # pictures in a folder: Inception takes a quarter of a second for each

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfgbench import report
 from cfgbench.cell import Cell
+from cfgbench.reading import report
+from cfgbench.reading.tables.equal_cost import AtCost, compare_at_cost, cost_rows, cost_table
+from cfgbench.reading.tables.results import Results, load
 from cfgbench.records import CellRecord, Score
-from cfgbench.tables.equal_cost import AtCost, compare_at_cost, cost_rows, cost_table
-from cfgbench.tables.results import Results, load
 from tests import synthetic
 
 Run = tuple[str, float, int]  # method, scale, steps

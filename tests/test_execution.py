@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfgbench import execution, experiment, report, runner
-from cfgbench import plan as planner
 from cfgbench.bench.startup import Silent
 from cfgbench.cell import Cell
+from cfgbench.generation import execution
 from cfgbench.models import Level, digits
-from cfgbench.recommend.deployment import experiment_yaml
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.reading import report
+from cfgbench.reading.recommend.deployment import experiment_yaml
 from cfgbench.registry import EXECUTIONS
+from cfgbench.running import runner
 
 
 class Small(nn.Module):

@@ -19,15 +19,18 @@ import pytest
 import yaml
 
 import cfgbench
-from cfgbench import cli, experiment, report, runner, worker
-from cfgbench import plan as planner
+from cfgbench import cli
 from cfgbench import store as store_module
 from cfgbench.encoders import Encoded
 from cfgbench.errors import InputError
-from cfgbench.plan import Plan
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.planning.plan import Plan
+from cfgbench.reading import report
+from cfgbench.reading.tables.results import load
 from cfgbench.references import sets
+from cfgbench.running import runner, worker
 from cfgbench.store import Store
-from cfgbench.tables.results import load
 from tests.test_interruptions import Here
 from tests.test_resume import ENVIRONMENT, Silent, assert_same, blocks, small_disk
 
@@ -122,7 +125,7 @@ def test_nothing_asks_a_clock_that_may_be_set() -> None:
     """Times are differences of a monotonic clock, and no decision hangs on the age of a file."""
     clocks = {"time", "time_ns", "now", "today", "utcnow", "st_mtime", "st_mtime_ns", "getmtime", "localtime"}
     shown = {"bench/write.py": "now"}  # the date beside a benchmark
-    identity = dict.fromkeys(("checkpoints.py", "references/survey.py"), "st_mtime_ns")  # for equality alone
+    identity = dict.fromkeys(("assets/checkpoints.py", "references/survey.py"), "st_mtime_ns")  # for equality alone
     root = Path(cfgbench.__file__).parent
     for path in root.rglob("*.py"):
         allowed = {**shown, **identity}.get(path.relative_to(root).as_posix())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cfgbench import figures, report
-from cfgbench.figures import grid, style
-from cfgbench.figures.labels import Label, place_labels
-from cfgbench.tables.methods import compare_methods, methods_table
-from cfgbench.tables.results import load
+from cfgbench.reading import figures, report
+from cfgbench.reading.figures import grid, style
+from cfgbench.reading.figures.labels import Label, place_labels
+from cfgbench.reading.tables.methods import compare_methods, methods_table
+from cfgbench.reading.tables.results import load
 from tests import synthetic as made
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfgbench import guidance, layouts, noise, sampling, schedulers
+from cfgbench.assets import layouts
 from cfgbench.cell import Diffusion
+from cfgbench.generation import guidance, noise, sampling, schedulers
 from cfgbench.models import Flow, Level, Schedule
 from cfgbench.registry import SAMPLERS
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cfgbench import prompts
+from cfgbench.assets import prompts
+from cfgbench.assets.prompts import PromptSet, PromptSource
 from cfgbench.errors import InputError
 from cfgbench.external import arms
-from cfgbench.prompts import PromptSet, PromptSource
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CELLS = st.text(alphabet=st.characters(exclude_categories=()), max_size=12)

@@ -12,31 +12,25 @@ import yaml
 from scipy import stats
 from torch import Tensor
 
-from cfgbench import (
-    conformance,
-    digits_encoders,
-    experiment,
-    guidance,
-    noise,
-    overview,
-    report,
-    runner,
-    sampling,
-    worker,
-)
-from cfgbench import digits_data as digits
-from cfgbench import plan as planner
+from cfgbench import conformance
 from cfgbench.cell import Guidance
 from cfgbench.errors import InputError
-from cfgbench.html.data import places
+from cfgbench.generation import guidance, noise, sampling
 from cfgbench.methods.truncation import truncated
 from cfgbench.models import digits_gan
 from cfgbench.models.digits_gan_networks import Discriminator, Generator
-from cfgbench.plan import Plan
-from cfgbench.recommend import deployment
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.planning.plan import Plan
+from cfgbench.reading import report
+from cfgbench.reading.html.data import places
+from cfgbench.reading.recommend import deployment
+from cfgbench.reading.tables import rows
+from cfgbench.reading.tables.results import at_edge, load
+from cfgbench.running import overview, runner, worker
 from cfgbench.store import Store
-from cfgbench.tables import rows
-from cfgbench.tables.results import at_edge, load
+from cfgbench.testbeds import digits_data as digits
+from cfgbench.testbeds import digits_encoders
 from cfgbench.training import adversarial, card
 from tests.conftest import make_batch
 

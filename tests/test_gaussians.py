@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import guidance, mixtures, noise, sampling
 from cfgbench.cell import Guidance
+from cfgbench.generation import guidance, noise, sampling
 from cfgbench.models import gaussians
+from cfgbench.testbeds import mixtures
 from tests.conftest import COMMON_SAMPLERS, make_batch
 
 CFG3 = Guidance(method="cfg", parameters={"guidance_scale": 3.0})

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfgbench import guidance, sampling
 from cfgbench.cell import Guidance
+from cfgbench.generation import guidance, sampling
 from cfgbench.models import Model, gaussians
 from cfgbench.models.digits import load as load_digits
 from tests.conftest import make_batch

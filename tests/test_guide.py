@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from cfgbench import cli, experiment
-from cfgbench import plan as planner
+from cfgbench import cli
 from cfgbench.claims.ledger import claims
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
 from cfgbench.registry import DTYPES, METHODS, MODELS, SAMPLERS
 
 ROOT = Path(__file__).parent.parent

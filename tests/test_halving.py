@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cfgbench import experiment, halving, scoring, worker
-from cfgbench import plan as planner
+from cfgbench.generation import halving
 from cfgbench.models.digits import DigitsModel
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.running import scoring, worker
 from cfgbench.store import Store
 
 

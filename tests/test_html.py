@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfgbench import experiment, html, plan, report, runner
 from cfgbench.cell import Cell, Guidance, ModelRef
-from cfgbench.figures import style
-from cfgbench.html import extras, strips
-from cfgbench.html.data import places
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import html, report
+from cfgbench.reading.figures import style
+from cfgbench.reading.html import extras, strips
+from cfgbench.reading.html.data import places
+from cfgbench.reading.tables import rows, text
+from cfgbench.reading.tables.results import load
+from cfgbench.running import runner
 from cfgbench.store import Store
-from cfgbench.tables import rows, text
-from cfgbench.tables.results import load
 from tests import synthetic as made
 
 HOSTILE = "</script><script>hacked = 1</script> \"'`${}&amp; \u2028\u2029 \u05e9\u05dc\u05d5\u05dd \U0001f600 \ud800"
@@ -252,5 +254,5 @@ def test_a_report_of_500_cells_with_pictures_is_under_25_megabytes() -> None:
 
 
 def test_making_the_report_imports_no_torch() -> None:
-    code = "import sys, cfgbench.html.page, cfgbench.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, cfgbench.reading.html.page, cfgbench.reading.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,11 +20,17 @@ from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES, SA
 
 PACKAGE = Path(cfgbench.__file__).parent
 ROOT = PACKAGE.parent
-OPERATORS = ("cfgbench.cell", "cfgbench.plan", "cfgbench.experiment", "cfgbench.store", "cfgbench.records")
+OPERATORS = (
+    "cfgbench.cell",
+    "cfgbench.planning.plan",
+    "cfgbench.planning.experiment",
+    "cfgbench.store",
+    "cfgbench.records",
+)
 
 
 def name_of(path: Path) -> str:
-    """`cfgbench.tables.rows` of its file."""
+    """`cfgbench.reading.tables.rows` of its file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -91,18 +97,28 @@ def test_every_command_has_its_module_and_every_module_its_place_in_the_help() -
 
 ALLOWED = {
     "diffusers": ("cfgbench.models.", "cfgbench.methods.guiders", "cfgbench.bench."),  # samplers are resolved by name
-    "open_clip": ("cfgbench.encoders", "cfgbench.clip_models", "cfgbench.digits_encoders", "cfgbench.training."),
+    "open_clip": (
+        "cfgbench.encoders",
+        "cfgbench.assets.clip_models",
+        "cfgbench.testbeds.digits_encoders",
+        "cfgbench.training.",
+    ),
     "torch_fidelity": ("cfgbench.encoders",),
-    "torchmetrics": ("cfgbench.torchmetrics_scores", "cfgbench.witness", "cfgbench.bench."),
-    "pandas": ("cfgbench.tables.", "cfgbench.figures", "cfgbench.report", "cfgbench.answer"),
-    "matplotlib": ("cfgbench.figures", "cfgbench.report"),
+    "torchmetrics": ("cfgbench.scores.torchmetrics_scores", "cfgbench.running.witness", "cfgbench.bench."),
+    "pandas": (
+        "cfgbench.reading.tables.",
+        "cfgbench.reading.figures",
+        "cfgbench.reading.report",
+        "cfgbench.reading.answer",
+    ),
+    "matplotlib": ("cfgbench.reading.figures", "cfgbench.reading.report"),
     "rich": ("cfgbench.console",),
-    "yaml": ("cfgbench.yaml_text",),
-    "ray": ("cfgbench.ray_pool",),
+    "yaml": ("cfgbench.planning.yaml_text",),
+    "ray": ("cfgbench.running.ray_pool",),
     "sklearn": ("cfgbench.training.",),
     "transformers": ("cfgbench.models.", "cfgbench.encoders.pictures"),
-    "huggingface_hub": ("cfgbench.checkpoints",),
-    "pyarrow": ("cfgbench.prompts", "cfgbench.references.pictures", "cfgbench.training.pictures"),
+    "huggingface_hub": ("cfgbench.assets.checkpoints",),
+    "pyarrow": ("cfgbench.assets.prompts", "cfgbench.references.pictures", "cfgbench.training.pictures"),
 }
 
 
@@ -111,9 +127,13 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     assert {name for name in importers(library) if not name.startswith(ALLOWED[library])} == set()
 
 
-@pytest.mark.parametrize(
-    "module", ["metrics", "pairs", "statistics", "noise", "mixtures", "digits_data", "digits_captions"]
+MATHEMATICS = (
+    *("scores.metrics", "scores.pairs", "scores.statistics", "scores.selection", "generation.noise"),
+    *("testbeds.mixtures", "testbeds.digits_data", "testbeds.digits_captions"),
 )
+
+
+@pytest.mark.parametrize("module", MATHEMATICS)
 def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
     seen = reaches(f"cfgbench.{module}")
     assert not seen & {*OPERATORS, "cfgbench.registry"}
@@ -128,10 +148,9 @@ def test_mathematics_knows_no_cell_no_file_and_no_torch(module: str) -> None:
 
 
 READING = (
-    *("cfgbench.tables", "cfgbench.figures", "cfgbench.answer", "cfgbench.report"),
-    *("cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write", "cfgbench.claims"),
+    *("cfgbench.reading", "cfgbench.costs.record", "cfgbench.costs.code", "cfgbench.costs.write", "cfgbench.claims"),
 )
-RUNNING = ("runner", "worker", "pool", "scoring", "sampling", "profiling", "guidance", "models", "plan", "encoders")
+RUNNING = ("running", "generation.sampling", "generation.guidance", "models", "planning.plan", "encoders")
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(READING)])
@@ -141,20 +160,21 @@ def test_the_reading_half_knows_records_and_nothing_of_the_running_half(module: 
     assert not {name.split(".")[0] for name in seen} & {"torch", "diffusers", "open_clip"}
 
 
-TORCH_FREE = (
-    *("registry", "entries", "methods/table", "plugins", "errors", "axes", "cell", "experiment", "plan"),
-    *("records", "store", "lock", "runner", "pool", "ray_pool", "shards", "verification"),
-    *("prompts", "checkpoints", "layouts", "weight_files", "score_requests", "pixels", "cache", "clip_models"),
-    *("model_refs",),
-    *("adm_layout", "kandinsky_layout", "pipeline_layout", "class_layouts", "suitability", "protocols", "sample_facts"),
-    *("encoder_refs", "encoder_files", "preparation", "references/source", "references/pictures", "references/fitting"),
-    *("references/survey", "references/features", "references/sets", "references/statistics_file"),
+COUNTS = {"cfgbench.assets.shape_costs"}  # by PyTorch's `meta` device
+TORCH_FREE = tuple(
+    f"cfgbench.{part}"
+    for part in (
+        *("registry", "entries", "plugins", "errors", "cell", "records", "store", "console", "cache", "machine"),
+        *("planning", "assets", "references", "reading", "commands", "methods.table", "generation.pixels"),
+        *("lock", "running.runner", "running.adaptive", "running.pool", "running.ray_pool", "running.shards"),
+        *("running.verification", "running.preparation", "running.overview"),
+    )
 )
 
 
-@pytest.mark.parametrize("module", [*TORCH_FREE, "overview", "console", "report", "answer"])
-def test_what_plans_and_hands_out_work_imports_no_torch_at_its_top(module: str) -> None:
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(TORCH_FREE) and name not in COUNTS])
+def test_what_plans_hands_out_and_reads_imports_no_torch_at_its_top(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
     top = {name.split(".")[0] for node in tree.body for name in named(node, module)}
     assert not top & {"torch", "diffusers", "open_clip", "torchmetrics"}
 
@@ -185,11 +205,11 @@ def test_every_target_of_the_registry_resolves(entry: str) -> None:
 JOBS = ("draw_block", "score_cell", "ready", "redraw", "encode_reference")
 
 
-@pytest.mark.parametrize("job", [*(f"worker:{name}" for name in JOBS), "profiling:measure"])
+@pytest.mark.parametrize("job", [*(f"running.worker:{name}" for name in JOBS), "running.profiling:measure"])
 def test_every_job_that_is_named_resolves(job: str) -> None:
     assert callable(resolve(f"cfgbench.{job}"))
     assert job.split(":")[1] in "".join(
-        (PACKAGE / f"{name}.py").read_text() for name in ("runner", "pool", "verification", "preparation")
+        (PACKAGE / "running" / f"{name}.py").read_text() for name in ("runner", "pool", "verification", "preparation")
     )
 
 

@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cfgbench import cli, experiment, report, runner
-from cfgbench import plan as planner
+from cfgbench import cli
 from cfgbench.errors import InputError
-from cfgbench.plan import Plan
-from cfgbench.pool import Done, Job, attempt
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.planning.plan import Plan
+from cfgbench.reading import report
+from cfgbench.reading.tables import rows
+from cfgbench.reading.tables.results import load
+from cfgbench.running import runner
+from cfgbench.running.pool import Done, Job, attempt
 from cfgbench.store import TEMPORARY, Store
-from cfgbench.tables import rows
-from cfgbench.tables.results import load
 from tests import test_adaptive
 from tests.test_resume import Silent, assert_same, records
 

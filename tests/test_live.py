@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cfgbench import experiment, report, runner
-from cfgbench import plan as planner
 from cfgbench.console import Bar, describe, standings
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.reading import report
+from cfgbench.reading.tables.results import load
 from cfgbench.records import CellRecord
-from cfgbench.tables.results import load
+from cfgbench.running import runner
 from tests import synthetic as made
 
 SMALL = {

@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cfgbench import checkpoints, encoder_refs, worker
+from cfgbench.assets import checkpoints
+from cfgbench.assets.weight_files import tensors_digest
 from cfgbench.cell import ModelRef
 from cfgbench.errors import InputError
 from cfgbench.models import loading
 from cfgbench.models.text_to_image import TextToImage, text_part
-from cfgbench.weight_files import tensors_digest
+from cfgbench.planning import encoder_refs
+from cfgbench.running import worker
 from tests import tiny_encoders, tiny_pipelines
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -2,7 +2,7 @@
 
 import torch
 
-from cfgbench.memory import LiveTensors, peak
+from cfgbench.running.memory import LiveTensors, peak
 
 MB = 2**20
 

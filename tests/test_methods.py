@@ -18,19 +18,21 @@ from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
 from diffusers.utils import logging
 from torch import Tensor
 
-from cfgbench import axes, figures, guidance, noise, sampling
 from cfgbench.cell import Cell, Diffusion, Guidance
 from cfgbench.errors import InputError
-from cfgbench.experiment import parse
-from cfgbench.figures import style
+from cfgbench.generation import guidance, noise, sampling
+from cfgbench.generation.sampling import Request, Step
 from cfgbench.methods import frequency, perturbed
 from cfgbench.models import Level, Schedule, gaussians
 from cfgbench.models.digits import load as load_digits
-from cfgbench.plan import canonical, plan
+from cfgbench.planning import axes
+from cfgbench.planning.experiment import parse
+from cfgbench.planning.plan import canonical, plan
+from cfgbench.reading import figures
+from cfgbench.reading.figures import style
+from cfgbench.reading.tables.results import load as load_results
+from cfgbench.reading.tables.rows import result_rows
 from cfgbench.registry import METHODS
-from cfgbench.sampling import Request, Step
-from cfgbench.tables.results import load as load_results
-from cfgbench.tables.rows import result_rows
 from tests import synthetic as made
 from tests.conftest import DIGITS_METHODS, make_batch
 

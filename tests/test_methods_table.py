@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cfgbench import report, statistics
 from cfgbench.cell import Cell
+from cfgbench.reading import report
+from cfgbench.reading.tables.matched import Matched, Unmatched, at_matched
+from cfgbench.reading.tables.methods import compare_methods, methods_table
+from cfgbench.reading.tables.results import Arm, Column, Point, arm_fields, load
 from cfgbench.records import Rung, Score
-from cfgbench.statistics import Replicated
-from cfgbench.tables.matched import Matched, Unmatched, at_matched
-from cfgbench.tables.methods import compare_methods, methods_table
-from cfgbench.tables.results import Arm, Column, Point, arm_fields, load
+from cfgbench.scores import statistics
+from cfgbench.scores.statistics import Replicated
 from tests import synthetic
 
 Floats = NDArray[np.float64]

@@ -16,9 +16,9 @@ from scipy.special import log_softmax
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from cfgbench import metrics, pairs
-from cfgbench.metrics import Reference, Samples
-from cfgbench.statistics import Replicated, groups, standard_error, stratified_standard_error
+from cfgbench.scores import metrics, pairs
+from cfgbench.scores.metrics import Reference, Samples
+from cfgbench.scores.statistics import Replicated, groups, standard_error, stratified_standard_error
 from tests import oracles
 
 Array = npt.NDArray[Any]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import figures
-from cfgbench.answer import answer_lines
 from cfgbench.cell import Cell, ModelRef
 from cfgbench.console import title
-from cfgbench.figures import style
-from cfgbench.tables import rows
-from cfgbench.tables.results import Results, load
+from cfgbench.reading import figures
+from cfgbench.reading.answer import answer_lines
+from cfgbench.reading.figures import style
+from cfgbench.reading.tables import rows
+from cfgbench.reading.tables.results import Results, load
 from tests import synthetic as made
 
 FLUX = ModelRef(name="flux", digest="d" * 16, scales={"embedded_guidance": 3.5})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cfgbench import noise
+from cfgbench.generation import noise
 
 
 def test_initial_noise_of_a_sample_is_the_same_in_any_batch() -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import notes
 from cfgbench.cell import Cell
+from cfgbench.reading import notes
+from cfgbench.reading.tables.results import Results, load
 from cfgbench.records import BudgetRecord
 from cfgbench.store import Store
-from cfgbench.tables.results import Results, load
 from tests import synthetic as made
 
 

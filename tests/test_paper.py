@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import cli, paper, published
+from cfgbench import cli, published
 from cfgbench.errors import InputError
-from cfgbench.figures import FIGURES, style
-from cfgbench.figures.published import published_curves
-from cfgbench.tables.results import load
+from cfgbench.reading import paper
+from cfgbench.reading.figures import FIGURES, style
+from cfgbench.reading.figures.published import published_curves
+from cfgbench.reading.tables.results import load
 from tests import synthetic as made
 
 NAMES = ("quality_vs_scale", "sample_grid", "published_curves")

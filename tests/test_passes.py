@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfgbench import experiment, guidance, noise, passes, sampling, sharing, worker
-from cfgbench import plan as planner
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
+from cfgbench.generation import guidance, noise, sampling, sharing
 from cfgbench.models import Condition, Level, digits
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
 from cfgbench.records import CellRecord
+from cfgbench.running import passes, worker
 from cfgbench.store import Store
 from tests.conftest import make_batch
 

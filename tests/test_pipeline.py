@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import experiment, plan, report, runner
+from cfgbench.assets.prompts import Prompts
 from cfgbench.errors import InputError
 from cfgbench.models import pipeline
-from cfgbench.prompts import Prompts
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import report
+from cfgbench.running import runner
 from tests import tiny_pipelines
 from tests.test_text_to_image_sweeps import Here, Silence, rows_of
 

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfgbench import axes, digits_data, experiment, mixtures, overview
-from cfgbench import plan as planner
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef, canonical_json, digest
 from cfgbench.errors import InputError
+from cfgbench.planning import axes, experiment
+from cfgbench.planning import plan as planner
 from cfgbench.registry import METHODS, Parameter
+from cfgbench.running import overview
+from cfgbench.testbeds import digits_data, mixtures
 
 GRID: dict[str, Any] = {"model": "gaussians", "sampler": "ddim", "steps": 10}
 GOLDEN = "2eed282e5f20b8cd"  # a new id orphans every stored record: change it knowingly

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfgbench import figures, gallery, mixtures
 from cfgbench.cell import Cell, Diffusion, ModelRef
-from cfgbench.figures import style
-from cfgbench.plan import canonical
+from cfgbench.generation import gallery
+from cfgbench.planning.plan import canonical
+from cfgbench.reading import figures
+from cfgbench.reading.figures import style
+from cfgbench.reading.tables.results import load
 from cfgbench.store import Store
-from cfgbench.tables.results import load
+from cfgbench.testbeds import mixtures
 from tests import synthetic as made
 
 SCALES = (0.0, 0.5, 1.0, 2.0, 9.0)

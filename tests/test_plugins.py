@@ -12,8 +12,8 @@ import pytest
 import cfgbench
 from cfgbench import cli, plugins
 from cfgbench.errors import InputError
-from cfgbench.experiment import load
-from cfgbench.plan import plan
+from cfgbench.planning.experiment import load
+from cfgbench.planning.plan import plan
 from cfgbench.registry import METHODS
 
 EXAMPLES = Path(cfgbench.__file__).parent / "docs" / "plugins"

@@ -19,8 +19,8 @@ import pytest
 import cfgbench
 from cfgbench import plugins
 from cfgbench.errors import InputError
-from cfgbench.pool import Job, JobError, LocalPool
 from cfgbench.registry import METHODS
+from cfgbench.running.pool import Job, JobError, LocalPool
 
 PACKAGE = Path(cfgbench.__file__).parent
 
@@ -189,7 +189,7 @@ def test_workers_that_cannot_start_are_said_in_one_sentence(damage: str, reason:
     """A copy of the package whose worker cannot be imported."""
     site, file = tmp_path / "site", tmp_path / "x.yaml"
     shutil.copytree(PACKAGE, site / "cfgbench")
-    (site / "cfgbench" / "worker.py").write_text(damage)
+    (site / "cfgbench" / "running" / "worker.py").write_text(damage)
     sweep = "[{model: gaussians, sampler: ddim, steps: 3, guidance_scale: 2}]"
     file.write_text(f"name: x\nnum_samples: 400\nmetrics: [fid]\nsweeps: {sweep}\n")
     command = [sys.executable, "-m", "cfgbench", "run", str(file), "--output", str(tmp_path / "out")]
@@ -197,7 +197,7 @@ def test_workers_that_cannot_start_are_said_in_one_sentence(damage: str, reason:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     *noise, last = done.stderr.strip().splitlines()
     assert done.returncode == 2, done.stderr
-    assert last.startswith("cfgbench: worker processes") and reason in last and "import cfgbench.worker" in last
+    assert last.startswith("cfgbench: worker processes") and reason in last and "import cfgbench.running.worker" in last
     assert not any(line.startswith("cfgbench:") for line in noise)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cfgbench import precision
+from cfgbench.generation import precision
 from cfgbench.models import Level
 from cfgbench.models.digits import load
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from cfgbench import experiment, plan, prompts
+from cfgbench.assets import prompts
+from cfgbench.assets.prompts import PromptSource
 from cfgbench.errors import InputError
-from cfgbench.prompts import PromptSource
+from cfgbench.planning import experiment, plan
 from tests import tiny_pipelines
 
 TEXTS = ("a red fox", 'two "boats", at sea', "ein Bär im Schnee", "a red fox")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import cli, protocols
+from cfgbench import cli
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
+from cfgbench.planning import protocols
 from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, SAMPLERS
 
 NEGATIVE = "normal quality, low quality, worst quality, low res, blurry, nsfw, nude"

@@ -16,11 +16,13 @@ import psutil
 import pytest
 import yaml
 
-from cfgbench import cli, experiment, machine, ray_pool, runner
-from cfgbench import plan as planner
+from cfgbench import cli, machine
 from cfgbench.errors import InputError
-from cfgbench.pool import Job, JobError
-from cfgbench.ray_pool import Hand, RayPool, Setting
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.running import ray_pool, runner
+from cfgbench.running.pool import Job, JobError
+from cfgbench.running.ray_pool import Hand, RayPool, Setting
 from tests.test_resume import CELLS, SWEEP, Silent, assert_same, blocks, running, wait_until
 
 PLAN = planner.plan(experiment.parse(dict(SWEEP), "small.yaml"))

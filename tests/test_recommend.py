@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cfgbench import cli, experiment, plan
+from cfgbench import cli
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
 from cfgbench.errors import InputError
-from cfgbench.recommend import deployment, script, words
-from cfgbench.recommend.budget import Budget
-from cfgbench.recommend.rules import Recommendation, recommend
+from cfgbench.planning import experiment, plan
+from cfgbench.reading.recommend import deployment, script, words
+from cfgbench.reading.recommend.budget import Budget
+from cfgbench.reading.recommend.rules import Recommendation, recommend
+from cfgbench.reading.tables.compare import difference, verdict
+from cfgbench.reading.tables.results import Results, load
 from cfgbench.registry import SAMPLERS
-from cfgbench.tables.compare import difference, verdict
-from cfgbench.tables.results import Results, load
 from tests import synthetic as made
 
 DIGITS = Path(__file__).parents[1] / "results" / "digits"
@@ -239,7 +240,7 @@ def test_the_scheduler_to_paste_visits_the_timesteps_of_the_sampler_that_was_mea
     import diffusers
     import numpy as np
 
-    from cfgbench import schedulers
+    from cfgbench.generation import schedulers
     from cfgbench.models import Schedule
 
     cell = made.cell("cfg", 1.2, sampler=name, steps=10)

@@ -12,13 +12,13 @@ from PIL import Image
 from pyarrow import parquet
 
 from cfgbench import cache, cli
-from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError
-from cfgbench.metrics import Reference
+from cfgbench.planning.encoder_refs import EncoderRef
 from cfgbench.references import features, fitting, sets, source, statistics_file
 from cfgbench.references.sets import Asked, PictureSet
 from cfgbench.references.source import ReferenceSource
 from cfgbench.registry import METRICS
+from cfgbench.scores.metrics import Reference
 from tests.tiny_encoders import save_clip
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"

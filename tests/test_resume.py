@@ -24,12 +24,13 @@ import pytest
 import yaml
 
 import cfgbench
-from cfgbench import experiment, runner
-from cfgbench import plan as planner
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.reading.tables import rows
+from cfgbench.reading.tables.results import load
 from cfgbench.records import CellRecord
+from cfgbench.running import runner
 from cfgbench.store import Store
-from cfgbench.tables import rows
-from cfgbench.tables.results import load
 
 SWEEP: dict[str, Any] = {
     "name": "small",

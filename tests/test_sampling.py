@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfgbench import guidance, noise, sampling
 from cfgbench.cell import Guidance
+from cfgbench.generation import guidance, noise, sampling
+from cfgbench.generation.sampling import Request
 from cfgbench.models import Level, Schedule, gaussians
 from cfgbench.models.digits import load as load_digits
 from cfgbench.registry import METHODS, SAMPLERS
-from cfgbench.sampling import Request
 from tests.conftest import COMMON_SAMPLERS, make_batch
 
 CFG = Guidance(method="cfg", parameters={"guidance_scale": 2.0})

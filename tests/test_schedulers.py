@@ -5,11 +5,11 @@ import inspect
 import numpy as np
 import pytest
 
-from cfgbench import schedulers
 from cfgbench.cell import Diffusion
-from cfgbench.digits_data import alphas_cumprod
+from cfgbench.generation import schedulers
 from cfgbench.models import Schedule
 from cfgbench.registry import SAMPLERS, resolve
+from cfgbench.testbeds.digits_data import alphas_cumprod
 
 SCHEDULE = Schedule(alphas_cumprod(), "v_prediction")
 

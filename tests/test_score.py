@@ -10,14 +10,17 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cfgbench import cli, experiment, guidance, noise, plan, sampling, worker
+from cfgbench import cli
 from cfgbench.errors import InputError
 from cfgbench.external import layout
 from cfgbench.external.arms import from_arguments
 from cfgbench.external.images import find_images, natural_key, read_image
 from cfgbench.external.layout import Items
+from cfgbench.generation import guidance, noise, sampling
+from cfgbench.planning import experiment, plan
 from cfgbench.records import CellRecord, Score
-from cfgbench.statistics import standard_error
+from cfgbench.running import worker
+from cfgbench.scores.statistics import standard_error
 from cfgbench.store import Store
 
 Array = npt.NDArray[Any]

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from cfgbench import experiment, worker
-from cfgbench import plan as planner
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.running import worker
 from cfgbench.store import Store
 
 

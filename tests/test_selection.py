@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cfgbench.selection import Rules, look
-from cfgbench.statistics import Replicated
+from cfgbench.scores.selection import Rules, look
+from cfgbench.scores.statistics import Replicated
 
 Floats = NDArray[np.float64]
 GROUPS = 20

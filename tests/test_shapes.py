@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from cfgbench import cli, experiment, layouts, plan, shape_costs, shapes
-from cfgbench.answer import answer_lines
+from cfgbench import cli
+from cfgbench.assets import layouts, shape_costs, shapes
 from cfgbench.errors import InputError
 from cfgbench.models import text_to_image
+from cfgbench.planning import experiment, plan
+from cfgbench.reading.answer import answer_lines
+from cfgbench.reading.tables.results import load
 from cfgbench.registry import MODELS
-from cfgbench.tables.results import load
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 PUBLISHED = {

@@ -8,10 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfgbench import cli, experiment, runner, shards
-from cfgbench import plan as planner
+from cfgbench import cli
 from cfgbench.errors import InputError
-from cfgbench.shards import Shard
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
+from cfgbench.running import runner, shards
+from cfgbench.running.shards import Shard
 from cfgbench.store import TEMPORARY, Store
 from tests.test_resume import CELLS, SWEEP, Silent, assert_same, blocks, record_files
 

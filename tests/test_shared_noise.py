@@ -5,7 +5,7 @@ import pytest
 
 from cfgbench.claims.findings import Finding, exact, over_seeds, size
 from cfgbench.claims.shared_noise import with_shared_error
-from cfgbench.statistics import NUM_GROUPS, Floats
+from cfgbench.scores.statistics import NUM_GROUPS, Floats
 
 
 def worlds(groups: Floats) -> tuple[Finding, list[list[Finding]]]:

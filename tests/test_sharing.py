@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfgbench import guidance, noise, sampling, sharing
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
+from cfgbench.generation import guidance, noise, sampling, sharing
+from cfgbench.generation.sampling import Predictions, Request
 from cfgbench.models import Condition, Level, digits
-from cfgbench.sampling import Predictions, Request
 from tests.conftest import make_batch
 from tests.test_sampling import Learned
 

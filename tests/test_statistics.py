@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from cfgbench import metrics, statistics
-from cfgbench.metrics import Reference, Samples
-from cfgbench.statistics import Replicated, groups
+from cfgbench.scores import metrics, statistics
+from cfgbench.scores.metrics import Reference, Samples
+from cfgbench.scores.statistics import Replicated, groups
 
 Array = npt.NDArray[Any]
 

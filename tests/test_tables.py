@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfgbench import report
 from cfgbench.cell import ModelRef
 from cfgbench.errors import InputError
+from cfgbench.reading import report
+from cfgbench.reading.tables import compare, rows, text
+from cfgbench.reading.tables.results import Results, load
 from cfgbench.records import CellRecord
-from cfgbench.tables import compare, rows, text
-from cfgbench.tables.results import Results, load
 from tests import synthetic as made
 
 
@@ -30,12 +30,12 @@ def parsed(results: Results) -> list[dict[str, str]]:
 
 def test_the_reading_half_imports_neither_torch_nor_diffusers_nor_matplotlib() -> None:
     heavy = "'torch', 'diffusers', 'matplotlib', 'open_clip'"
-    code = f"import sys, cfgbench.report; sys.exit(any(name in sys.modules for name in ({heavy})))"
+    code = f"import sys, cfgbench.reading.report; sys.exit(any(name in sys.modules for name in ({heavy})))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_drawing_imports_neither_torch_nor_diffusers() -> None:
-    code = "import sys, cfgbench.figures; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    code = "import sys, cfgbench.reading.figures; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import guidance, noise, sampling, schedulers
+from cfgbench.assets.layouts import FLUX
+from cfgbench.assets.prompts import Prompts
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
-from cfgbench.layouts import FLUX
-from cfgbench.prompts import Prompts
-from cfgbench.recommend import deployment
+from cfgbench.generation import guidance, noise, sampling, schedulers
+from cfgbench.reading.recommend import deployment
 from cfgbench.registry import MODELS, SAMPLERS, resolve
 from tests import tiny_pipelines
 from tests.conftest import COMMON_SAMPLERS

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfgbench import experiment, plan, report, runner
 from cfgbench.errors import InputError
-from cfgbench.pool import Done, Job
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import report
 from cfgbench.records import CellRecord
 from cfgbench.registry import MODELS, resolve
+from cfgbench.running import runner
+from cfgbench.running.pool import Done, Job
 from cfgbench.store import Store
 from tests import picture_plugin, tiny_encoders, tiny_pipelines
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cfgbench import statistics
-from cfgbench.training_seeds import Difference, over_training_seeds, together
+from cfgbench.scores import statistics
+from cfgbench.scores.training_seeds import Difference, over_training_seeds, together
 
 GROUPS = 20
 Floats = NDArray[np.float64]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils.benchmark import Timer
 
-from cfgbench import utilisation
+from cfgbench.reading.tables.results import load
+from cfgbench.reading.tables.rows import speed_rows
+from cfgbench.reading.tables.text import speed_table
 from cfgbench.records import SpeedRecord
-from cfgbench.tables.results import load
-from cfgbench.tables.rows import speed_rows
-from cfgbench.tables.text import speed_table
+from cfgbench.running import utilisation
 from tests import synthetic
 
 

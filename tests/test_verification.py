@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfgbench import cli, experiment, plugins, runner, verification
-from cfgbench import plan as planner
+from cfgbench import cli, plugins
 from cfgbench.cell import Cell
 from cfgbench.errors import InputError
-from cfgbench.pool import LocalPool
+from cfgbench.planning import experiment
+from cfgbench.planning import plan as planner
 from cfgbench.records import CellRecord
+from cfgbench.running import runner, verification
+from cfgbench.running.pool import LocalPool
+from cfgbench.running.verification import Request
 from cfgbench.store import Store
-from cfgbench.verification import Request
 from tests import tiny_pipelines
 from tests.test_resume import Silent
 from tests.test_text_to_image_sweeps import Here, Silence

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from cfgbench import experiment, plan, torchmetrics_scores, witness, worker
+from cfgbench.planning import experiment, plan
+from cfgbench.running import witness, worker
+from cfgbench.scores import torchmetrics_scores
 from cfgbench.store import Store
 
 

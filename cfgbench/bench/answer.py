@@ -18,16 +18,20 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from cfgbench import digits_data, digits_encoders, experiment, machine, metrics, plan, runner, statistics
+from cfgbench import machine
 from cfgbench.bench.result import Finding, Result, ratio
 from cfgbench.bench.startup import Silent
 from cfgbench.bench.sweep import Warm
-from cfgbench.metrics import Reference, Samples
-from cfgbench.pool import Job, LocalPool
-from cfgbench.selection import Rules, look
-from cfgbench.statistics import Floats, Ints, Replicated
+from cfgbench.planning import experiment, plan
+from cfgbench.reading.tables.rows import Row
+from cfgbench.running import runner
+from cfgbench.running.pool import Job, LocalPool
+from cfgbench.scores import metrics, statistics
+from cfgbench.scores.metrics import Reference, Samples
+from cfgbench.scores.selection import Rules, look
+from cfgbench.scores.statistics import Floats, Ints, Replicated
 from cfgbench.store import Store
-from cfgbench.tables.rows import Row
+from cfgbench.testbeds import digits_data, digits_encoders
 
 SCALES = [0.0, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0]
 CLASSES = 10

@@ -14,11 +14,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cfgbench import experiment, guidance, plan, profiling, sampling
 from cfgbench.bench.result import Finding, Result, in_turn, ratio, seconds_rows
 from cfgbench.cell import Cell
-from cfgbench.pool import Job, LocalPool
-from cfgbench.tables.rows import Row
+from cfgbench.generation import guidance, sampling
+from cfgbench.planning import experiment, plan
+from cfgbench.reading.tables.rows import Row
+from cfgbench.running import profiling
+from cfgbench.running.pool import Job, LocalPool
 
 STEPS = 25
 CLASSES = 10

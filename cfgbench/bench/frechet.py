@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from scipy.linalg import sqrtm
 
-from cfgbench import metrics
 from cfgbench.bench.result import Result, in_turn, ratio, seconds_rows
-from cfgbench.metrics import Reference, Samples
-from cfgbench.statistics import Floats
-from cfgbench.tables.rows import Row
-from cfgbench.torchmetrics_scores import PassThrough
+from cfgbench.reading.tables.rows import Row
+from cfgbench.scores import metrics
+from cfgbench.scores.metrics import Reference, Samples
+from cfgbench.scores.statistics import Floats
+from cfgbench.scores.torchmetrics_scores import PassThrough
 
 SIZES = ((64, 10_000, 9), (768, 5_000, 5), (2048, 5_000, 3))  # dimensions, samples, rounds
 FEW = (2048, 500, 3)

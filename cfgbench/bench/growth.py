@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from cfgbench import experiment, machine, metrics, plan, runner
+from cfgbench import machine
 from cfgbench.bench.frechet import features
 from cfgbench.bench.result import Finding, Result, in_turn, ratio, seconds_rows
 from cfgbench.bench.startup import Silent
 from cfgbench.bench.sweep import Warm
-from cfgbench.metrics import Reference, Samples
-from cfgbench.plan import NUM_GROUPS
-from cfgbench.tables.rows import Row
+from cfgbench.planning import experiment, plan
+from cfgbench.planning.plan import NUM_GROUPS
+from cfgbench.reading.tables.rows import Row
+from cfgbench.running import runner
+from cfgbench.scores import metrics
+from cfgbench.scores.metrics import Reference, Samples
 
 BASE: dict[str, Any] = {"samples": 1000, "cells": 4, "steps": 10, "batch": 100}
 VARIED = {"samples": (1000, 2000, 4000), "cells": (4, 8, 16), "steps": (10, 20, 40), "batch": (20, 100, 500)}

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfgbench import digits_data, digits_encoders, torchmetrics_scores
 from cfgbench.cell import Diffusion
-from cfgbench.digits_captions import NUMERALS, SCORED_TEMPLATE
+from cfgbench.generation.pixels import to_uint8
+from cfgbench.generation.schedulers import build
 from cfgbench.models import digits
-from cfgbench.pixels import to_uint8
-from cfgbench.schedulers import build
+from cfgbench.scores import torchmetrics_scores
+from cfgbench.testbeds import digits_data, digits_encoders
+from cfgbench.testbeds.digits_captions import NUMERALS, SCORED_TEMPLATE
 
 BATCH = 500
 KID_SUBSET = 1000

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cfgbench.tables.rows import Row
+from cfgbench.reading.tables.rows import Row
 
 
 @dataclass(frozen=True)

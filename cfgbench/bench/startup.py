@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cfgbench import experiment, machine, plan, report, runner
+from cfgbench import machine
 from cfgbench.bench.result import Finding, Result, in_turn, seconds_rows
+from cfgbench.planning import experiment, plan
+from cfgbench.reading import report
+from cfgbench.reading.tables.rows import Row
 from cfgbench.records import CellRecord
-from cfgbench.tables.rows import Row
+from cfgbench.running import runner
 
 CELLS = (10, 100, 1000)
 

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfgbench import experiment, machine, plan, runner
+from cfgbench import machine
 from cfgbench.bench import plain
 from cfgbench.bench.floor import PRODUCTS, in_worker
 from cfgbench.bench.result import Result, in_turn, ratio, seconds_rows
 from cfgbench.bench.startup import Silent
-from cfgbench.pool import Done, Job, LocalPool
+from cfgbench.planning import experiment, plan
+from cfgbench.reading.tables.rows import Row
 from cfgbench.records import CellRecord
+from cfgbench.running import runner
+from cfgbench.running.pool import Done, Job, LocalPool
 from cfgbench.store import Store
-from cfgbench.tables.rows import Row
 
 SCALES = [1.0, 1.1, 1.2, 1.5, 2.0]
 BATCH = 100  # as experiments have it by default
@@ -89,7 +91,7 @@ class Warm:
         self._pool = LocalPool(machine.cores())
 
     def __enter__(self) -> "Warm":
-        jobs = (Job(("warm", number), "cfgbench.worker:ready", ()) for number in range(machine.cores()))
+        jobs = (Job(("warm", number), "cfgbench.running.worker:ready", ()) for number in range(machine.cores()))
         deque(self._pool.run(deque(jobs)), maxlen=0)
         return self
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cfgbench import machine
 from cfgbench.bench.result import Result
-from cfgbench.tables.rows import Row, to_csv
-from cfgbench.tables.text import Table, Text, to_markdown
+from cfgbench.reading.tables.rows import Row, to_csv
+from cfgbench.reading.tables.text import Table, Text, to_markdown
 
 FILE = "findings.csv"
 WHAT = "Beside them the least and the greatest, or a 95 % interval where that is said."

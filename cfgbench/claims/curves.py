@@ -10,10 +10,10 @@ import numpy as np
 
 from cfgbench.claims.evidence import Arms, Evidence, at, scales
 from cfgbench.claims.findings import LackingError
+from cfgbench.reading.tables.matched import Unmatched, at_matched
+from cfgbench.reading.tables.results import Arm
 from cfgbench.records import CellRecord
-from cfgbench.statistics import Estimate
-from cfgbench.tables.matched import Unmatched, at_matched
-from cfgbench.tables.results import Arm
+from cfgbench.scores.statistics import Estimate
 
 
 class Choice(NamedTuple):

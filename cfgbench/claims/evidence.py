@@ -12,10 +12,10 @@ from cfgbench.claims.findings import LackingError
 from cfgbench.costs import record as costs
 from cfgbench.costs.record import CostsRecord
 from cfgbench.errors import InputError
+from cfgbench.reading.tables import compare
+from cfgbench.reading.tables.results import Arm, Column, Results, load
 from cfgbench.records import CellRecord
-from cfgbench.statistics import Estimate
-from cfgbench.tables import compare
-from cfgbench.tables.results import Arm, Column, Results, load
+from cfgbench.scores.statistics import Estimate
 
 SEEDS = (0, 1, 2)  # training seeds of the shipped networks
 CONSTANT = ("sampler", "eta", "state_dtype", "dtype", "seed")  # of an arm: the same in all experiments here

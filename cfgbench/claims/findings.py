@@ -11,7 +11,7 @@ from math import floor, inf, isfinite, log10
 
 import numpy as np
 
-from cfgbench.statistics import Estimate, mean_of
+from cfgbench.scores.statistics import Estimate, mean_of
 
 HOLDS = "holds on this testbed"
 FAILS = "does not hold on this testbed"

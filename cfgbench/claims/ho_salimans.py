@@ -17,8 +17,8 @@ from cfgbench.claims.findings import (
     size,
     spread,
 )
-from cfgbench.statistics import Estimate, t_interval
-from cfgbench.tables.results import Arm
+from cfgbench.reading.tables.results import Arm
+from cfgbench.scores.statistics import Estimate, t_interval
 
 LEVELS = (1.1, 1.2, 1.3)  # scales of the networks with p_uncond 0.1 whose IS are the levels to match at
 WEAK_GUIDANCE = 1.5  # s = 1 + w; the paper's best w are 0.1 to 0.4

@@ -13,8 +13,8 @@ import numpy as np
 from cfgbench.claims.evidence import Evidence
 from cfgbench.claims.findings import Finding, Measured, size
 from cfgbench.records import CellRecord, Score
-from cfgbench.statistics import NUM_GROUPS, Floats
-from cfgbench.training_seeds import over_training_seeds
+from cfgbench.scores.statistics import NUM_GROUPS, Floats
+from cfgbench.scores.training_seeds import over_training_seeds
 
 SHARED = "95 %, mean of {n} training seeds, their spread and the sampling error that they share, each with its own t"
 

@@ -2,10 +2,10 @@
 
 from cfgbench.claims.evidence import Evidence
 from cfgbench.claims.findings import MEDIANS, LackingError, Measured
-from cfgbench.comparison.contrasts import median_interval
+from cfgbench.reading.comparison.contrasts import median_interval
+from cfgbench.reading.tables.compare import latency, weights_bytes
+from cfgbench.reading.tables.results import arm_fields
 from cfgbench.records import SpeedRecord, Timing
-from cfgbench.tables.compare import latency, weights_bytes
-from cfgbench.tables.results import arm_fields
 
 BATCH = 100
 

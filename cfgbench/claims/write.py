@@ -7,8 +7,8 @@ from pathlib import Path
 from cfgbench.claims.claim import Decision
 from cfgbench.claims.findings import NEEDS, VERDICTS, with_interval
 from cfgbench.claims.ledger import Section
-from cfgbench.tables.rows import Row, to_csv
-from cfgbench.tables.text import Table, Text, escape_latex, to_markdown
+from cfgbench.reading.tables.rows import Row, to_csv
+from cfgbench.reading.tables.text import Table, Text, escape_latex, to_markdown
 
 FORMATS = ("pdf", "png")
 SCOPE = (
@@ -21,8 +21,8 @@ SCOPE = (
 
 def write(sections: Sequence[Section], decisions: Sequence[Decision], folder: Path) -> list[Path]:
     """All files of the ledger; the same records give the same bytes."""
-    from cfgbench.figures import claims as figures
-    from cfgbench.figures import save, style
+    from cfgbench.reading.figures import claims as figures
+    from cfgbench.reading.figures import save, style
 
     folder.mkdir(parents=True, exist_ok=True)
     files = {

@@ -16,7 +16,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from cfgbench.comparison import matching, write
+    from cfgbench.reading.comparison import matching, write
 
     pairs = matching.read(options.folders, options.scores)
     for sentence in (sentence for pair in pairs for sentence in write.sentences(pair)):

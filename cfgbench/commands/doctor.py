@@ -17,8 +17,9 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from cfgbench import doctor, experiment, machine
+    from cfgbench import doctor, machine
     from cfgbench.doctor.items import MISSING, OK
+    from cfgbench.planning import experiment
 
     loaded = experiment.load(options.experiment, options.overrides)
     device = device_name(options.device, machine.has_cuda())

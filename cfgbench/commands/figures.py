@@ -20,7 +20,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _figures(options: argparse.Namespace) -> int:
-    from cfgbench import paper
+    from cfgbench.reading import paper
 
     if options.folder is None:
         print(paper.listing())

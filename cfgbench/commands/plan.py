@@ -11,7 +11,8 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from cfgbench import experiment, overview, plan
+    from cfgbench.planning import experiment, plan
+    from cfgbench.running import overview
 
     made = plan.plan(experiment.load(options.experiment, options.overrides))
     print(overview.describe(made, output_folder(made.experiment.name, options)))

@@ -16,16 +16,16 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _protocol(options: argparse.Namespace) -> int:
-    from cfgbench import protocols
+    from cfgbench.planning import protocols
 
     if options.folder is None:
         for known, protocol in protocols.all_protocols().items():
             print(f"{known}\n    {protocol.title}\n    {protocol.source}")
         return 0
 
-    from cfgbench.tables import protocol as tables
-    from cfgbench.tables import text
-    from cfgbench.tables.results import load
+    from cfgbench.reading.tables import protocol as tables
+    from cfgbench.reading.tables import text
+    from cfgbench.reading.tables.results import load
 
     results = load(options.folder)
     name: str = options.protocol or results.plan.protocol or ""

@@ -22,9 +22,9 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _recommend(options: argparse.Namespace) -> int:
-    from cfgbench.recommend import rules, script, words
-    from cfgbench.recommend.budget import Budget
-    from cfgbench.tables.results import load
+    from cfgbench.reading.recommend import rules, script, words
+    from cfgbench.reading.recommend.budget import Budget
+    from cfgbench.reading.tables.results import load
 
     budget = Budget(options.max_latency, options.max_memory, options.max_nfe, options.batch_size)
     made = rules.recommend(load(options.folder), budget, options.prefer)

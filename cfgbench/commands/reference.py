@@ -29,12 +29,13 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _reference(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from cfgbench import machine, plugins, preparation
+    from cfgbench import machine, plugins
     from cfgbench.console import Bar
     from cfgbench.external import encoding
     from cfgbench.external.references import pictures
-    from cfgbench.pool import LocalPool
     from cfgbench.references import sets, statistics_file
+    from cfgbench.running import preparation
+    from cfgbench.running.pool import LocalPool
 
     plugins.search(Path.cwd())
     if options.output.suffix != ".npz":

@@ -14,7 +14,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from cfgbench import report
+    from cfgbench.reading import report
 
     for path in report.build(options.folder):
         print(path)

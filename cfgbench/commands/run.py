@@ -9,9 +9,9 @@ from cfgbench.commands import Commands, device_name, experiment_parser, output_f
 from cfgbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cfgbench.plan import Plan
-    from cfgbench.pool import Executor
-    from cfgbench.runner import Options
+    from cfgbench.planning.plan import Plan
+    from cfgbench.running.pool import Executor
+    from cfgbench.running.runner import Options
 
 
 def add(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -28,8 +28,10 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from cfgbench import experiment, overview, plan, report, runner, shards
     from cfgbench.console import Bar
+    from cfgbench.planning import experiment, plan
+    from cfgbench.reading import report
+    from cfgbench.running import overview, runner, shards
 
     shard = None if options.shard is None else shards.parse(options.shard)
     made = plan.plan(experiment.load(options.experiment, options.overrides))
@@ -52,7 +54,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _locally(options: argparse.Namespace, folder: Path) -> "Options":
-    from cfgbench import machine, runner
+    from cfgbench import machine
+    from cfgbench.running import runner
 
     if options.address is not None:
         raise InputError("--address names a Ray cluster; add --executor ray")
@@ -62,8 +65,8 @@ def _locally(options: argparse.Namespace, folder: Path) -> "Options":
 
 
 def _on_ray(options: argparse.Namespace, folder: Path) -> "tuple[Options, Executor]":
-    from cfgbench import runner
-    from cfgbench.ray_pool import RayPool
+    from cfgbench.running import runner
+    from cfgbench.running.ray_pool import RayPool
 
     pool = RayPool(folder.resolve(), options.address, options.device, options.workers)
     if not options.no_profile:
@@ -72,7 +75,7 @@ def _on_ray(options: argparse.Namespace, folder: Path) -> "tuple[Options, Execut
 
 
 def _check_scores(made: "Plan", folder: Path, device: str) -> bool:
-    from cfgbench import witness
+    from cfgbench.running import witness
 
     verdict = witness.check(made, folder, device)
     print(verdict)

@@ -32,9 +32,10 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from cfgbench import machine, report
+    from cfgbench import machine
     from cfgbench.console import Bar
     from cfgbench.external import arms, manifest, score
+    from cfgbench.reading import report
 
     notes: list[str] = []
     if options.manifest and options.arms:

@@ -15,15 +15,15 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _shapes(options: argparse.Namespace) -> int:
-    from cfgbench import shapes
+    from cfgbench.assets import shapes
     from cfgbench.errors import unknown
-    from cfgbench.tables import text
+    from cfgbench.reading.tables import text
 
     for name in options.names:
         if name not in shapes.names():
             raise unknown("shape", name, "the command line", shapes.names())
 
-    from cfgbench import shape_costs
+    from cfgbench.assets import shape_costs
 
     full = [name for name in shapes.names() if not name.endswith("-shallow")]
     costs = sorted(map(shape_costs.measure, options.names or full), key=lambda cost: cost.parameters)

@@ -33,7 +33,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _digits(options: argparse.Namespace) -> None:
-    from cfgbench.digits_data import WEIGHTS
+    from cfgbench.testbeds.digits_data import WEIGHTS
     from cfgbench.training import digits
 
     for name in _OF_CIFAR10:

@@ -24,9 +24,10 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from cfgbench import machine, plugins, verification
+    from cfgbench import machine, plugins
     from cfgbench.console import title
-    from cfgbench.pool import LocalPool
+    from cfgbench.running import verification
+    from cfgbench.running.pool import LocalPool
 
     plugins.search(Path.cwd())
     device = device_name(options.device, machine.has_cuda())

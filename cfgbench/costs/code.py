@@ -25,14 +25,14 @@ class Addition(NamedTuple):
 
 
 ADDITIONS = (
-    Addition("cfg", "sampling", "guidance.py:cfg", "guidance.py:unguided"),
+    Addition("cfg", "sampling", "generation/guidance.py:cfg", "generation/guidance.py:unguided"),
     Addition("cfg", "sampling", "models/digits.py:DigitsModel.conditions", "models/digits_gan.py:DigitsGan.conditions"),
     Addition(
         "cfg", "training", "training/digits_losses.py:diffusion_loss", "training/digits_losses.py:conditional_loss"
     ),
-    Addition("classifier", "sampling", "guidance.py:classifier", "guidance.py:unguided"),
-    Addition("classifier", "sampling", "sampling.py:Step.classifier_score"),
-    Addition("classifier", "sampling", "sampling.py:Step.add_score"),
+    Addition("classifier", "sampling", "generation/guidance.py:classifier", "generation/guidance.py:unguided"),
+    Addition("classifier", "sampling", "generation/sampling.py:Step.classifier_score"),
+    Addition("classifier", "sampling", "generation/sampling.py:Step.add_score"),
     Addition("classifier", "sampling", "models/digits.py:DigitsModel.class_log_probs"),
     Addition("classifier", "training", "training/digits_losses.py:classifier_loss"),
     Addition("classifier", "network", "models/digits_networks.py:NoisyClassifier"),

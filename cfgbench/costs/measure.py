@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from cfgbench import digits_data as digits
-from cfgbench import experiment, machine, plan, profiling, worker
+from cfgbench import machine
 from cfgbench.costs.code import count
 from cfgbench.costs.record import CostsRecord, SamplingCost, TrainingCost
 from cfgbench.models.digits_networks import DiffusionNet
-from cfgbench.profiling import Subject
+from cfgbench.planning import experiment, plan
 from cfgbench.registry import METHODS
+from cfgbench.running import profiling, worker
+from cfgbench.running.profiling import Subject
+from cfgbench.testbeds import digits_data as digits
 from cfgbench.training.digits import RECIPES, Recipe, Training, begin
 from cfgbench.training.loop import Progress, reproducible
 

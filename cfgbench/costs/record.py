@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cfgbench.comparison.contrasts import median_interval
 from cfgbench.errors import InputError
+from cfgbench.reading.comparison.contrasts import median_interval
 from cfgbench.records import Machine
 
 FILE = Path("records") / "costs.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cfgbench.costs.record import FILE, CostsRecord, Ratio, SamplingCost, TrainingCost, seconds_ratio
-from cfgbench.tables.rows import Row, to_csv
-from cfgbench.tables.text import Table, Text, short, to_markdown
+from cfgbench.reading.tables.rows import Row, to_csv
+from cfgbench.reading.tables.text import Table, Text, short, to_markdown
 
 BASE = {"training": "diffusion", "sampling": "unguided"}  # what ratios are to
 

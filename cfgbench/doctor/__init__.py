@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cfgbench import plan
 from cfgbench.doctor import hours, inputs, resources, sketch
 from cfgbench.doctor.items import MISSING, NOTE, OK, Item
 from cfgbench.doctor.sketch import Sketch
 from cfgbench.errors import InputError
-from cfgbench.experiment import Experiment
-from cfgbench.plan import Plan
+from cfgbench.planning import plan
+from cfgbench.planning.experiment import Experiment
+from cfgbench.planning.plan import Plan
 
 
 class Place(NamedTuple):

@@ -7,15 +7,15 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from cfgbench import runner
 from cfgbench.cell import Cell
 from cfgbench.doctor import matmul, resources
 from cfgbench.doctor.items import MISSING, NOTE, OK, Item
-from cfgbench.experiment import Profile
-from cfgbench.plan import Plan, Task
-from cfgbench.pool import Job, LocalPool
+from cfgbench.planning.experiment import Profile
+from cfgbench.planning.plan import Plan, Task
+from cfgbench.planning.sample_facts import facts
 from cfgbench.records import SpeedRecord
-from cfgbench.sample_facts import facts
+from cfgbench.running import runner
+from cfgbench.running.pool import Job, LocalPool
 from cfgbench.store import Store
 
 STEPS = 3  # of a sampler, when time is measured
@@ -117,7 +117,7 @@ def _timed(task: Task, profile: Profile, device: str, pool: LocalPool) -> _Rate 
     cell = _shortened(task.cell)
     with tempfile.TemporaryDirectory(prefix="cfgbench-") as name:
         subject = (cell, task.num_classes, task.batch_prompts((), Path(name)))
-        job = Job(("doctor", 0), "cfgbench.profiling:measure", ([subject], profile, Path(name), device, 1))
+        job = Job(("doctor", 0), "cfgbench.running.profiling:measure", ([subject], profile, Path(name), device, 1))
         errors = [str(done.error).strip() for done in pool.run(deque([job])) if done.error is not None]
         speed = Store(Path(name)).speed(runner.speed_id(cell.cost_class, profile, device))
     if errors or speed is None:

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cfgbench import axes, checkpoints, encoder_refs, plugins, prompts
+from cfgbench import plugins
+from cfgbench.assets import checkpoints, prompts
 from cfgbench.doctor import licences
 from cfgbench.doctor.items import MISSING, OK, Item
 from cfgbench.errors import InputError
-from cfgbench.experiment import Experiment
+from cfgbench.planning import axes, encoder_refs
+from cfgbench.planning.experiment import Experiment
 from cfgbench.references import sets
 from cfgbench.registry import MODELS, resolve
 

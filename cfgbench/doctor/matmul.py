@@ -12,7 +12,7 @@ def rate(device: str, dtype: str) -> float:
     """Operations a second in a dtype, multiply and add apart; the best of a few products."""
     import torch
 
-    from cfgbench import precision
+    from cfgbench.generation import precision
 
     side = SIDES[torch.device(device).type]
     matrix = torch.ones(side, side, device=device, dtype=precision.TORCH[dtype])

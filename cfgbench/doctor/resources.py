@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cfgbench import checkpoints, machine, shapes
+from cfgbench import machine
+from cfgbench.assets import checkpoints, shapes
+from cfgbench.assets.shapes import Shape
+from cfgbench.assets.weight_files import weight_files
 from cfgbench.cell import Cell
 from cfgbench.doctor.items import MISSING, OK, Item
-from cfgbench.encoder_refs import EncoderRef
-from cfgbench.plan import Plan, Task
-from cfgbench.shapes import Shape
-from cfgbench.weight_files import weight_files
+from cfgbench.planning.encoder_refs import EncoderRef
+from cfgbench.planning.plan import Plan, Task
 
 BYTES = {"fp64": 8, "bf16": 2, "fp16": 2}  # of a weight; others have 4
 SAMPLE_BYTES = {"features": 8192, "log_probs": 4032, "features_dinov2": 4096, "features_clip": 3072}  # as usual

@@ -4,12 +4,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cfgbench import plan, prompts, shapes
-from cfgbench.encoder_refs import EncoderRef
+from cfgbench.assets import prompts, shapes
+from cfgbench.assets.prompts import PromptSource
 from cfgbench.errors import InputError
-from cfgbench.experiment import Experiment
-from cfgbench.plan import Plan
-from cfgbench.prompts import PromptSource
+from cfgbench.planning import plan
+from cfgbench.planning.encoder_refs import EncoderRef
+from cfgbench.planning.experiment import Experiment
+from cfgbench.planning.plan import Plan
 from cfgbench.registry import ENCODERS, METRICS, MODELS, resolve
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cfgbench import mixtures
+from cfgbench.testbeds import mixtures
 
 
 class Encoded(NamedTuple):
@@ -26,7 +26,7 @@ def gaussians(samples: np.ndarray, labels: np.ndarray, parameters: Mapping[str, 
 
 def digits(samples: np.ndarray, labels: np.ndarray, parameters: Mapping[str, Any]) -> Encoded:
     """Features and class probabilities of the feature network, and the tiny CLIP's score of image and label."""
-    from cfgbench import digits_encoders
+    from cfgbench.testbeds import digits_encoders
 
     features, log_probs = digits_encoders.features(samples)
     return Encoded(features, log_probs, digits_encoders.clip_scores(samples, labels))

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from cfgbench import clip_models, encoder_files, precision
+from cfgbench.assets import clip_models, encoder_files
 from cfgbench.encoders import Encoded
+from cfgbench.generation import precision
 from cfgbench.models import loading
 
 BATCH = 20  # pictures per pass: bits depend on it

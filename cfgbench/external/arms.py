@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cfgbench import axes
 from cfgbench.cell import Cell, Guidance, ModelRef, digest
 from cfgbench.errors import InputError, shown, unknown
 from cfgbench.external import arrays
 from cfgbench.external.images import ImageArray, ImageFiles, find_images
 from cfgbench.external.layout import Items
-from cfgbench.plan import canonical
+from cfgbench.planning import axes
+from cfgbench.planning.plan import canonical
 from cfgbench.registry import METHODS
 
 AXES = {"s": "cfg", "guidance_scale": "cfg", "w": "cfg", "classifier_scale": "classifier"}

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cfgbench import encoder_refs, health, yaml_text
-from cfgbench.encoder_refs import ELSEWHERE, EncoderRef
 from cfgbench.errors import InputError, unknown
 from cfgbench.external.arms import FeatureFile, Source
 from cfgbench.external.layout import Items
+from cfgbench.generation import health
+from cfgbench.planning import encoder_refs, yaml_text
+from cfgbench.planning.encoder_refs import ELSEWHERE, EncoderRef
 from cfgbench.records import Health
 from cfgbench.registry import ENCODERS
 

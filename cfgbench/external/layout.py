@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from cfgbench.external.images import natural_key
-from cfgbench.plan import NUM_GROUPS
-from cfgbench.statistics import largest_balanced
+from cfgbench.planning.plan import NUM_GROUPS
+from cfgbench.scores.statistics import largest_balanced
 
 _KEPT = 0.9  # share of the samples that balancing must keep
 _AT_RANDOM = (

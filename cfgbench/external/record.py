@@ -5,20 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfgbench import encoder_refs, gallery, health, machine, scoring
+from cfgbench import machine
 from cfgbench.cell import Cell, digest
-from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError
 from cfgbench.external import encoding, images, layout
 from cfgbench.external.arms import Arm, FeatureFile
 from cfgbench.external.layout import Layout
-from cfgbench.metrics import Reference
-from cfgbench.plan import NUM_GROUPS
+from cfgbench.generation import gallery, health
+from cfgbench.planning import encoder_refs
+from cfgbench.planning.encoder_refs import EncoderRef
+from cfgbench.planning.plan import NUM_GROUPS
+from cfgbench.planning.score_requests import ScoreRequest
 from cfgbench.records import Absent, CellRecord, Score
 from cfgbench.references import sets
 from cfgbench.references.sets import Asked, ReferenceSetRef
 from cfgbench.registry import METRICS
-from cfgbench.score_requests import ScoreRequest
+from cfgbench.running import scoring
+from cfgbench.scores.metrics import Reference
 from cfgbench.store import Store
 
 Arrays = dict[str, np.ndarray]

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfgbench import yaml_text
-from cfgbench.encoder_refs import ELSEWHERE, EncoderRef
 from cfgbench.errors import InputError
 from cfgbench.external import arrays
 from cfgbench.external.arms import FeatureFile
-from cfgbench.metrics import Reference
+from cfgbench.planning import yaml_text
+from cfgbench.planning.encoder_refs import ELSEWHERE, EncoderRef
 from cfgbench.references import sets, source, statistics_file
 from cfgbench.references.sets import Asked, NamedSet, PictureSet, ReferenceSetRef
 from cfgbench.registry import REFERENCES, resolve
+from cfgbench.scores.metrics import Reference
 
 PLACE = "--reference"
 

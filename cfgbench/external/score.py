@@ -8,20 +8,20 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cfgbench import encoder_refs, score_requests
 from cfgbench.cell import Cell, number
-from cfgbench.encoder_refs import ELSEWHERE, EncoderRef
 from cfgbench.errors import InputError, shown, unknown
-from cfgbench.experiment import NAME
 from cfgbench.external import encoding, references
 from cfgbench.external.arms import Arm, FeatureFile
 from cfgbench.external.record import Job, is_finished, make_record
+from cfgbench.planning import encoder_refs, score_requests
+from cfgbench.planning.encoder_refs import ELSEWHERE, EncoderRef
+from cfgbench.planning.experiment import NAME
+from cfgbench.planning.score_requests import ScoreRequest
 from cfgbench.records import PlanRecord
 from cfgbench.references import sets
 from cfgbench.references.features import PART
 from cfgbench.registry import ENCODERS, METRICS, REFERENCES, Metric
-from cfgbench.runner import Progress
-from cfgbench.score_requests import ScoreRequest
+from cfgbench.running.runner import Progress
 from cfgbench.store import Store
 
 SOURCE = "cfgbench score"  # the plan's source, where a run has its YAML file

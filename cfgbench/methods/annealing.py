@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from cfgbench.sampling import Request, Step
+from cfgbench.generation.sampling import Request, Step
 
 
 def cads(

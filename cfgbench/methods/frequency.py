@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfgbench.sampling import Step
+from cfgbench.generation.sampling import Step
 
 
 def fdg(step: Step, guidance_scale: float, low_share: float = 0.5) -> Tensor:

@@ -18,7 +18,7 @@ from diffusers.guiders.tangential_classifier_free_guidance import TangentialClas
 from diffusers.utils import logging
 from torch import Tensor
 
-from cfgbench.sampling import Step
+from cfgbench.generation.sampling import Step
 
 
 def apg(

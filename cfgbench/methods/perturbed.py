@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.sampling import Patch, Request, Step
+from cfgbench.generation.sampling import Patch, Request, Step
 
 
 def autoguidance(step: Step, guidance_scale: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from cfgbench.sampling import Request, Step
+from cfgbench.generation.sampling import Request, Step
 
 
 def pipeline_cfg(step: Step, guidance_scale: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfgbench.sampling import Request, Step
+from cfgbench.generation.sampling import Request, Step
 
 
 def cfg_schedule(step: Step, guidance_scale: float, shape: str = "linear", equal_mean: bool = True) -> Tensor:

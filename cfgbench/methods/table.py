@@ -27,7 +27,7 @@ _OFF = {1.0: "unguided"}
 
 _BASIC: dict[str, Method] = {
     "unguided": Method(
-        "cfgbench.guidance:unguided",
+        "cfgbench.generation.guidance:unguided",
         None,
         {},
         {},
@@ -37,10 +37,16 @@ _BASIC: dict[str, Method] = {
         unconditional=False,
     ),
     "unconditional": Method(
-        "cfgbench.guidance:unconditional", None, {"interval": _INTERVAL}, {}, 1, label="unconditional", base_scale=0.0
+        "cfgbench.generation.guidance:unconditional",
+        None,
+        {"interval": _INTERVAL},
+        {},
+        1,
+        label="unconditional",
+        base_scale=0.0,
     ),
     "cfg": Method(
-        "cfgbench.guidance:cfg",
+        "cfgbench.generation.guidance:cfg",
         "guidance_scale",
         {**_SCALED, "rescale": _RESCALE, "guided_channels": _CHANNELS, "interval": _INTERVAL},
         {1.0: "unguided", 0.0: "unconditional"},
@@ -49,7 +55,7 @@ _BASIC: dict[str, Method] = {
         source="Ho & Salimans 2022, eq. 6; rescale: Lin et al. 2023, sec. 3.4; interval: Kynkaanniemi et al. 2024",
     ),
     "classifier": Method(
-        "cfgbench.guidance:classifier",
+        "cfgbench.generation.guidance:classifier",
         "classifier_scale",
         {"classifier_scale": _CLASSIFIER_SCALE, "form": _FORM, "interval": _INTERVAL},
         {0.0: "unguided"},
@@ -61,7 +67,7 @@ _BASIC: dict[str, Method] = {
         unconditional=False,
     ),
     "classifier_uncond": Method(
-        "cfgbench.guidance:classifier_uncond",
+        "cfgbench.generation.guidance:classifier_uncond",
         "classifier_scale",
         {"classifier_scale": _CLASSIFIER_SCALE, "form": _FORM},
         {0.0: "unconditional"},
@@ -77,7 +83,7 @@ _BASIC: dict[str, Method] = {
 _CLIP_SCALE = Parameter("float", 0.0, 0.0, doc="multiplies the gradient of CLIP's logit; 0 = off")
 _CLIP: dict[str, Method] = {
     "clip": Method(
-        "cfgbench.guidance:clip",
+        "cfgbench.generation.guidance:clip",
         "clip_scale",
         {"clip_scale": _CLIP_SCALE, "interval": _INTERVAL},
         {0.0: "unguided"},
@@ -90,7 +96,7 @@ _CLIP: dict[str, Method] = {
         unconditional=False,
     ),
     "universal": Method(
-        "cfgbench.guidance:universal",
+        "cfgbench.generation.guidance:universal",
         "clip_scale",
         {"clip_scale": _CLIP_SCALE, "interval": _INTERVAL},
         {0.0: "unguided"},

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from cfgbench.sampling import Request, Step
+from cfgbench.generation.sampling import Request, Step
 
 _ROOT = math.sqrt(2)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from cfgbench.prompts import Prompts
+from cfgbench.assets.prompts import Prompts
 
 Condition = Any  # a tensor, or a (possibly nested) tuple or dict of tensors, each with the batch as first dimension
 

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout
-from cfgbench.adm_layout import Architecture, Networks
+from cfgbench.assets import adm_layout
+from cfgbench.assets.adm_layout import Architecture, Networks
+from cfgbench.generation.pixels import to_uint8
 from cfgbench.models import Level, Schedule
 from cfgbench.models.adm_networks import IMAGE_CHANNELS, Classifier, UNet
-from cfgbench.pixels import to_uint8
 
 
 @dataclass(frozen=True)

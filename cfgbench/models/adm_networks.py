@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfgbench.adm_layout import Architecture
+from cfgbench.assets.adm_layout import Architecture
 
 GROUPS = 32
 IMAGE_CHANNELS = 3

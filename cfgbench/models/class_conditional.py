@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cfgbench import class_layouts, layouts
-from cfgbench.class_layouts import DIT, UNET2D, ClassLayout
+from cfgbench.assets import class_layouts, layouts
+from cfgbench.assets.class_layouts import DIT, UNET2D, ClassLayout
+from cfgbench.generation.pixels import to_uint8
 from cfgbench.models import Level, Schedule
 from cfgbench.models.text_to_image import Place, load_network
-from cfgbench.pixels import to_uint8
 
 
 @dataclass(frozen=True)

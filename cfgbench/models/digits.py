@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cfgbench.digits_data import IMAGE_SHAPE, NULL_LABEL, alphas_cumprod, network_files, require_weights
+from cfgbench.generation.pixels import to_uint8
 from cfgbench.models import Level, Schedule
 from cfgbench.models.digits_networks import DiffusionNet, NoisyClassifier
-from cfgbench.pixels import to_uint8
+from cfgbench.testbeds.digits_data import IMAGE_SHAPE, NULL_LABEL, alphas_cumprod, network_files, require_weights
 
 
 @dataclass(frozen=True)

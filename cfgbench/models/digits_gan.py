@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cfgbench.digits_data import LATENT_SIZE, gan_files, require_weights
+from cfgbench.generation.pixels import to_uint8
 from cfgbench.models import Level, Schedule
 from cfgbench.models.digits_gan_networks import Generator
-from cfgbench.pixels import to_uint8
+from cfgbench.testbeds.digits_data import LATENT_SIZE, gan_files, require_weights
 
 
 @dataclass(frozen=True)

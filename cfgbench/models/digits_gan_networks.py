@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cfgbench.digits_data import CLASSES, LATENT_SIZE
+from cfgbench.testbeds.digits_data import CLASSES, LATENT_SIZE
 
 WIDE, NARROW = 64, 32  # channels
 EMBEDDING = 32  # of the label, in the generator

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfgbench.digits_data import CLASSES
+from cfgbench.testbeds.digits_data import CLASSES
 
 EMBEDDING = 64
 GROUPS = 8

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.layouts import FLUX
+from cfgbench.assets.layouts import FLUX
 from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 

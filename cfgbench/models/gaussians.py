@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cfgbench import mixtures
 from cfgbench.models import Level, Schedule
+from cfgbench.testbeds import mixtures
 
 
 class Density(nn.Module):

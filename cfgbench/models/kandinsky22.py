@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cfgbench import checkpoints, noise, schedulers
+from cfgbench.assets import checkpoints
+from cfgbench.assets.checkpoints import Checkpoint
+from cfgbench.assets.layouts import KANDINSKY22, KANDINSKY22_PRIOR, Layout, scheduler_config
+from cfgbench.assets.prompts import Prompts
 from cfgbench.cell import digest
-from cfgbench.checkpoints import Checkpoint
-from cfgbench.layouts import KANDINSKY22, KANDINSKY22_PRIOR, Layout, scheduler_config
+from cfgbench.generation import noise, schedulers
 from cfgbench.models.text_to_image import (
     Encoding,
     Place,
@@ -27,7 +29,6 @@ from cfgbench.models.text_to_image import (
     load_network,
     write,
 )
-from cfgbench.prompts import Prompts
 
 _NOTHING = Wording("", instead=True)
 

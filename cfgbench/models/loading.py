@@ -15,8 +15,8 @@ import torch
 import transformers
 from torch import nn
 
-from cfgbench import halving
-from cfgbench.checkpoints import Checkpoint
+from cfgbench.assets.checkpoints import Checkpoint
+from cfgbench.generation import halving
 
 _LIBRARIES = {"diffusers": diffusers.ModelMixin, "transformers": transformers.PreTrainedModel}
 _PROBLEMS = (RuntimeError, ValueError, OSError, LookupError, TypeError, AttributeError)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cfgbench import checkpoints, noise
+from cfgbench.assets import checkpoints
+from cfgbench.assets.prompts import Prompts
+from cfgbench.generation import noise
+from cfgbench.generation.pixels import to_uint8
 from cfgbench.models import Level, Schedule, loading
-from cfgbench.pixels import to_uint8
-from cfgbench.prompts import Prompts
 
 _DENOISERS = ("transformer", "unet")
 _NEEDED = ("prompt", "guidance_scale", "num_inference_steps", "generator")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.layouts import PIXART
+from cfgbench.assets.layouts import PIXART
 from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 _MICRO_CONDITIONED = 128  # sample_size of the networks that are told the size of the image

@@ -8,7 +8,7 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from cfgbench.layouts import SANA
+from cfgbench.assets.layouts import SANA
 from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.layouts import SD3
+from cfgbench.assets.layouts import SD3
 from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 

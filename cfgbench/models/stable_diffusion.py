@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfgbench.layouts import STABLE_DIFFUSION
+from cfgbench.assets.layouts import STABLE_DIFFUSION
 from cfgbench.models.text_to_image import Encoding, Place, TextToImage, Wording, assemble
 
 

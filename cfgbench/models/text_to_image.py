@@ -22,15 +22,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cfgbench import clip_models, layouts
+from cfgbench.assets import clip_models, layouts
+from cfgbench.assets.checkpoints import Checkpoint
+from cfgbench.assets.layouts import Layout
+from cfgbench.assets.prompts import Prompts
+from cfgbench.assets.shapes import Shape
 from cfgbench.cell import digest
-from cfgbench.checkpoints import Checkpoint
-from cfgbench.layouts import Layout
+from cfgbench.generation.pixels import to_uint8
 from cfgbench.models import Flow, Level, Schedule, loading
 from cfgbench.models.loading import quiet
-from cfgbench.pixels import to_uint8
-from cfgbench.prompts import Prompts
-from cfgbench.shapes import Shape
 
 Encoding = dict[str, Tensor]  # of one prompt, or of a batch
 

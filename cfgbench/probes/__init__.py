@@ -6,9 +6,10 @@ Each function returns series of raw numbers by name; `cfgbench/claims` reads the
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cfgbench import machine, worker
+from cfgbench import machine
 from cfgbench.claims import measured
 from cfgbench.probes import gaussians, networks
+from cfgbench.running import worker
 
 Series = dict[str, Sequence[float]]
 

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cfgbench import guidance, mixtures, noise, sampling, statistics
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
+from cfgbench.generation import guidance, noise, sampling
+from cfgbench.generation.sampling import Request, Step
 from cfgbench.models import Level
 from cfgbench.models.gaussians import Gaussians, load
-from cfgbench.sampling import Request, Step
-from cfgbench.worker import prepare
+from cfgbench.running.worker import prepare
+from cfgbench.scores import statistics
+from cfgbench.testbeds import mixtures
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0)
 PLANE_SAMPLES, NESTED_SAMPLES = 2000, 4000

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfgbench import noise, sampling
 from cfgbench.cell import Cell, Diffusion, Guidance, ModelRef
-from cfgbench.digits_data import USED_TIMESTEPS, held_out_half
+from cfgbench.generation import noise, sampling
+from cfgbench.generation.sampling import Step
 from cfgbench.models import Level
 from cfgbench.models.digits import DigitsModel, load
-from cfgbench.sampling import Step
-from cfgbench.worker import prepare
+from cfgbench.running.worker import prepare
+from cfgbench.testbeds.digits_data import USED_TIMESTEPS, held_out_half
 
 RATES, SEEDS = (0.1, 0.2, 0.5), (0, 1, 2)
 TIMESTEPS = range(10, USED_TIMESTEPS, 49)  # twenty, evenly spread

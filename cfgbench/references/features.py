@@ -10,8 +10,8 @@ import numpy as np
 
 from cfgbench import cache
 from cfgbench.cell import digest
-from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError
+from cfgbench.planning.encoder_refs import EncoderRef
 from cfgbench.references import survey
 from cfgbench.references.pictures import Pictures
 from cfgbench.references.source import ReferenceSource

@@ -11,14 +11,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cfgbench.encoder_refs import EncoderRef
 from cfgbench.entries import Metric
 from cfgbench.errors import InputError
-from cfgbench.metrics import Reference
+from cfgbench.planning.encoder_refs import EncoderRef
 from cfgbench.references import features, source, statistics_file, survey
 from cfgbench.references.pictures import Npz, Pictures
 from cfgbench.references.source import ReferenceSource
 from cfgbench.registry import REFERENCES, resolve
+from cfgbench.scores.metrics import Reference
 
 
 class Asked(NamedTuple):

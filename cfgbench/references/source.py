@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cfgbench import checkpoints, data_sources
+from cfgbench.assets import checkpoints, data_sources
 from cfgbench.errors import InputError, hint, shown, unknown
 from cfgbench.external.images import find_images
 from cfgbench.references.pictures import Folder, Npz, Parquet, Pictures

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from cfgbench.encoder_refs import EncoderRef
 from cfgbench.errors import InputError, shown
 from cfgbench.external import arrays
-from cfgbench.metrics import Reference
+from cfgbench.planning.encoder_refs import EncoderRef
+from cfgbench.scores.metrics import Reference
 
 FID_ENCODER = "inception"
 

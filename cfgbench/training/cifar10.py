@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfgbench import adm_layout
-from cfgbench.adm_layout import Architecture, Networks
+from cfgbench.assets import adm_layout
+from cfgbench.assets.adm_layout import Architecture, Networks
 from cfgbench.models.adm_networks import Classifier, UNet
 from cfgbench.training import card, cifar10_losses, pictures, resumable
 from cfgbench.training.cifar10_losses import CLASSES

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfgbench import adm_layout
+from cfgbench.assets import adm_layout
 
 CLASSES = 10
 P_UNCOND = 0.1  # probability of training a picture without its label

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfgbench import digits_data as digits
-from cfgbench import pixels
-from cfgbench.digits_encoders import create_clip
+from cfgbench.generation import pixels
 from cfgbench.models.digits_gan_networks import Discriminator, Generator
 from cfgbench.models.digits_networks import DiffusionNet, FeatureNet, NoisyClassifier
+from cfgbench.testbeds import digits_data as digits
+from cfgbench.testbeds.digits_encoders import create_clip
 from cfgbench.training import adversarial, card, digits_losses, loop
 from cfgbench.training.adversarial import Adversarial
 from cfgbench.training.loop import Loss, Optimisation, Progress, reproducible

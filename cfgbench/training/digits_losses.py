@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfgbench.digits_captions import all_captions, tokenize
-from cfgbench.digits_data import CLASSES, NULL_LABEL, TRAINING_TIMESTEPS, cosine_alphas_cumprod
-from cfgbench.digits_encoders import class_vectors, encode_images
+from cfgbench.testbeds.digits_captions import all_captions, tokenize
+from cfgbench.testbeds.digits_data import CLASSES, NULL_LABEL, TRAINING_TIMESTEPS, cosine_alphas_cumprod
+from cfgbench.testbeds.digits_encoders import class_vectors, encode_images
 
 LABEL_SMOOTHING = 0.05
 MAX_SHIFT, MAX_TURN, MAX_ZOOM = 0.12, math.radians(12), 0.1  # shift in half image widths

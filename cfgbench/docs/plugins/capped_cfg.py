@@ -5,8 +5,8 @@ Name it `capped_cfg:capped_cfg` in an experiment beside this file; check it with
 
 from torch import Tensor
 
+from cfgbench.generation.sampling import Step
 from cfgbench.plugins import declare
-from cfgbench.sampling import Step
 
 
 @declare(passes=2, ends={1.0: "unguided"}, label="capped CFG", source="an example")

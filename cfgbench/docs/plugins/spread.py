@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cfgbench.entries import Metric
-from cfgbench.metrics import Reference, Samples
-from cfgbench.statistics import Replicated
+from cfgbench.scores.metrics import Reference, Samples
+from cfgbench.scores.statistics import Replicated
 
 SPREAD = Metric("spread:spread", "relative spread", lower_is_better=False, limits=(0, np.inf))
 

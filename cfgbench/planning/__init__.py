@@ -1,0 +1,1 @@
+"""From an experiment file to cells with ids: nothing here imports torch."""

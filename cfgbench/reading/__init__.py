@@ -1,0 +1,1 @@
+"""From records to what people read: tables, figures, pages, advice. Nothing here imports torch."""
