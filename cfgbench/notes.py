@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from cfgbench.cell import Cell, canonical_json
 from cfgbench.records import CellRecord, Machine
 from cfgbench.registry import METHODS, MODELS
+from cfgbench.store import Store
 from cfgbench.tables.results import SCALE_SYMBOLS, Fields, Results, arm_fields, describe, scale_text, varying
 
 
@@ -23,6 +24,7 @@ def notes(results: Results) -> Iterator[str]:
     missing = [cell.id for cell in results.plan.cells if cell.id not in results.records]
     if missing:
         yield f"{len(missing)} of {len(results.plan.cells)} cells have no record yet"
+    yield from _damaged_notes(results, missing)
     for record in results.records.values():
         if record.status == "failed":
             lines = (record.error or "no reason given").strip().splitlines()
@@ -56,6 +58,16 @@ def _named(cell: Cell) -> Iterator[tuple[str, str, str]]:
         yield name, cell.model.name, model.parameters[name].doc if model and name in model.parameters else ""
     if cell.diffusion is not None and cell.diffusion.state_dtype is not None:
         yield "state_dtype", "sampler", "the dtype of the image between steps; default: fp32, or fp64 of such a model"
+
+
+def _damaged_notes(results: Results, missing: Sequence[str]) -> Iterator[str]:
+    """The records that are left out because they could not be believed."""
+    store, timed = Store(results.folder), {speed.id for speed in results.speeds}
+    wanted = [("cell", name) for name in missing]
+    wanted += [("speed", name) for name in results.plan.speeds if name not in timed]
+    for kind, name in wanted:
+        if store.is_set_aside(kind, name):
+            yield f"the record of {kind} {name} was damaged and is left out; it lies beside the others as .json.damaged"
 
 
 def _sample_notes(results: Results) -> Iterator[str]:

@@ -78,8 +78,17 @@ class Kept(NamedTuple):
     images: bool
 
 
-def verify(folder: Path, request: Request, executor: Executor) -> list[Finding]:
-    """Draw random finished samples of a results folder again; InputError where nothing can be drawn or compared."""
+class Chosen(NamedTuple):
+    """A cell to draw again, what its record kept, and what its scores are made of where they are wanted."""
+
+    record: CellRecord
+    kept: Kept
+    prompts: PromptSet | None
+    task: Task | None
+
+
+def choose(folder: Path, request: Request) -> list[Chosen]:
+    """Random finished cells of a results folder; InputError where nothing can be drawn or compared."""
     store = Store(folder)
     kept = {record.id: (record, found) for record in _drawable(store) if (found := _kept(store, record)).samples}
     if not kept:
@@ -89,13 +98,21 @@ def verify(folder: Path, request: Request, executor: Executor) -> list[Finding]:
     asked = _asked(store, [record for record, _ in chosen], request)
     for record, _ in chosen:
         _check_current(record, request)
-    tasks = [_task(record, request) for record, _ in chosen] if request.scores else []  # before workers start
+    tasks = [_task(record, request) if request.scores else None for record, _ in chosen]  # before workers start
+    return [Chosen(*one, asked.get(one[0].id), task) for one, task in zip(chosen, tasks, strict=True)]
+
+
+def verify(folder: Path, request: Request, executor: Executor) -> list[Finding]:
+    """Draw random finished samples of a results folder again; InputError where nothing can be drawn or compared."""
+    rng = np.random.default_rng([request.seed, 1])
     findings = []
-    for record, found in chosen:
-        again = _Again(record.cell, record.num_classes, asked.get(record.id), folder)
-        findings.append(_compare(again, found, request, rng, executor))
-    for (record, _), task in zip(chosen, tasks, strict=False):
-        findings.append(_rescore(record, task, request, executor))
+    chosen = choose(folder, request)
+    for record, kept, asked, _ in chosen:
+        again = _Again(record.cell, record.num_classes, asked, folder)
+        findings.append(_compare(again, kept, request, rng, executor))
+    for record, _, _, task in chosen:
+        if task is not None:
+            findings.append(_rescore(record, task, request, executor))
     return findings
 
 
