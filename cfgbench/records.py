@@ -107,7 +107,8 @@ class CellRecord(_Record):
     pairing: dict[Size, str] = {}  # of samples made elsewhere: which items the first N are; equal ones are paired
     notes: tuple[str, ...] = ()
     error: str | None = None  # traceback of a failed cell
-    machine: Machine
+    machine: Machine  # that scored it
+    machines: tuple[str, ...] = ()  # kinds of those that drew its blocks, as far as these say it
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -21,6 +21,7 @@ from cfgbench import (
     guidance,
     halving,
     health,
+    machine,
     noise,
     passes,
     precision,
@@ -53,6 +54,7 @@ def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
     if start == 0:
         gallery.write(store, task.cell.id, first)
     arrays["origin"] = np.array(task.origin)
+    arrays["machine"] = np.array(machine.kind(device))
     if size < task.batch_size:
         arrays["batch_size"] = np.array(size)
     store.write_block(task.cell.id, start, arrays)
