@@ -30,6 +30,7 @@ from cfgbench import (
     sharing,
 )
 from cfgbench.cell import Cell, ModelRef, canonical_json
+from cfgbench.encoder_refs import EncoderRef
 from cfgbench.models import Configurable, Guided, Model, Prompted
 from cfgbench.plan import Task
 from cfgbench.prompts import Prompts
@@ -133,6 +134,21 @@ def redraw(
     with precision.switches(cell.dtype):
         latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
         return batch.model.decode(latents)
+
+
+def redraw_features(
+    cell: Cell,
+    num_classes: int,
+    indices: Sequence[int],
+    device: str,
+    prompts: Prompts | None,
+    encoders: Sequence[EncoderRef],
+) -> dict[str, np.ndarray]:
+    """What a block keeps of the content of these samples: their hashes, and what metrics read of them."""
+    samples = redraw(cell, num_classes, indices, device, prompts)
+    asked = noise.labels(indices, num_classes) if prompts is None else np.array(prompts.texts)
+    encoded = encoder_refs.encode(encoders, samples, asked, cell.model.parameters, device)
+    return {"pixels": health.pixel_hashes(samples), **encoded}
 
 
 def _draw(task: Task, folder: Path, device: str, indices: range) -> dict[str, np.ndarray]:

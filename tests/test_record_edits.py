@@ -205,6 +205,8 @@ FOUND = {  # what once broke the reading half, or was believed
     "three replicates": ("cell", (*FIRST, "replicates"), shortened),
     "a score whose square is no number": ("cell", (*FIRST, "value"), replaced(1e300)),
     "an accuracy of 3": ("cell", ("scores", 2, "value"), replaced(3)),
+    "no encoder": ("cell", (*FIRST, "identity", "encoder"), removed),
+    "a parameter that the model has not": ("plan.json", ("cells", 1, "model", "parameters"), replaced({"size": 3})),
     "another definition": ("cell", (*FIRST, "identity", "encoder"), replaced("another")),
     "no samples": ("cell", ("num_samples",), replaced(0)),
     "memory without end": ("cell", ("machine", "memory_bytes"), replaced(10**400)),
