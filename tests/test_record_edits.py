@@ -186,7 +186,7 @@ def edits(draw: st.DrawFn) -> tuple[str, Place, Change]:
     return file, place, draw(st.sampled_from([removed, shortened, lengthened]) | JUNK.map(replaced))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(edits())
 def test_no_edit_of_a_record_gives_a_traceback_or_changes_what_others_say(
     whole: Path, edited: tuple[str, Place, Change]
