@@ -18,7 +18,7 @@ Value = str | int | float | bool | tuple[float | None, ...] | None
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class ModelRef(_Frozen):

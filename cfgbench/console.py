@@ -2,7 +2,8 @@
 line per finished cell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console, Group
@@ -74,6 +75,16 @@ class Bar:
     def _show(self) -> None:
         rows, width = max(3, self._console.height - BELOW), self._console.width
         self._live.update(Group(standings(self._records, self._cells, rows, width), self._progress))
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal that grows by what its result is called with; nothing on a pipe."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 def standings(records: Sequence[CellRecord], cells: int | None, rows: int, width: int) -> Group:

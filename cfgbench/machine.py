@@ -91,6 +91,13 @@ def describe(device: str, threads: int) -> Machine:
     )
 
 
+@functools.lru_cache(maxsize=8)
+def kind(device: str) -> str:
+    """What decides how a sample is rounded, in words: the processor or the GPU, and the version of torch."""
+    name = device_name(device)
+    return f"{processor() if name == 'cpu' else name}, torch {_versions().get('torch', 'unknown')}"
+
+
 def device_name(device: str) -> str:
     """`cpu`, or the name of a CUDA device; `cuda` where the device is another machine's."""
     if not device.startswith("cuda") or not has_cuda():

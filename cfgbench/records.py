@@ -7,14 +7,21 @@ reading. What was not measured is absent.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from cfgbench.cell import Cell
 from cfgbench.entries import Method, Metric
 
 SCHEMA = 1
+
+# Larger numbers are nobody's measurement, and their squares are no numbers any more.
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]
+Amount = Annotated[float, Field(ge=0, le=1e100)]
+Positive = Annotated[float, Field(gt=0, le=1e100)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
+Size = Annotated[int, Field(ge=1, le=10**18)]
 
 
 class _Record(BaseModel):
@@ -24,8 +31,8 @@ class _Record(BaseModel):
 class Rung(_Record):
     """A score of the first N samples: its value, and its value without each of the groups."""
 
-    value: float
-    replicates: tuple[float, ...] = ()
+    value: Number
+    replicates: tuple[Number, ...] = ()
 
     @field_validator("replicates")
     @classmethod
@@ -41,7 +48,7 @@ class Score(Rung):
     column: str
     metric: str
     identity: dict[str, str | int | float]
-    nested: dict[int, Rung] = {}  # at the canonical sample counts below the cell's own
+    nested: dict[Size, Rung] = {}  # at the canonical sample counts below the cell's own
 
 
 class Absent(_Record):
@@ -54,11 +61,11 @@ class Absent(_Record):
 class Health(_Record):
     """Counts of samples that no average should hide, and of values at the ends of their range."""
 
-    nan: int = 0
-    constant: int = 0
-    saturated: int = 0  # samples with more than half of their values clipped
-    clipped_values: int = 0
-    values: int = 0
+    nan: Count = 0
+    constant: Count = 0
+    saturated: Count = 0  # samples with more than half of their values clipped
+    clipped_values: Count = 0
+    values: Count = 0
 
 
 class Machine(_Record):
@@ -66,14 +73,14 @@ class Machine(_Record):
 
     device: str
     processor: str
-    cores: int
-    memory_bytes: int
+    cores: Count
+    memory_bytes: Count
     driver: str | None = None
     system: str
     python: str
     packages: dict[str, str]
     commit: str | None = None
-    threads: int
+    threads: Count
 
 
 class CellRecord(_Record):
@@ -85,38 +92,57 @@ class CellRecord(_Record):
     cell: Cell
     status: Literal["done", "failed"]
     request: str  # digest of what was asked: samples, blocks, score identities
-    num_samples: NonNegativeInt = 0
-    num_classes: PositiveInt
-    block_size: PositiveInt
-    batch_size: PositiveInt
+    num_samples: Count = 0
+    num_classes: Size
+    block_size: Size
+    batch_size: Size
     batched: bool = False  # the predictions of a guided step were made by one network call
-    nfe: float | None = None  # network evaluations per sample, counted
-    classifier_passes: float | None = None
+    nfe: Amount | None = None  # network evaluations per sample, counted
+    classifier_passes: Amount | None = None
     scores: tuple[Score, ...] = ()
     absent: tuple[Absent, ...] = ()
     health: Health = Health()
     pixels: str | None = None  # digest of the first block's samples, to spot axes without effect
-    left: dict[str, int] = {}  # samples after which an adaptive sweep gave it no more, by the metric it was worse in
-    pairing: dict[int, str] = {}  # of samples made elsewhere: which items the first N are; equal ones are paired
+    left: dict[str, Count] = {}  # samples after which an adaptive sweep gave it no more, by the metric it was worse in
+    pairing: dict[Size, str] = {}  # of samples made elsewhere: which items the first N are; equal ones are paired
     notes: tuple[str, ...] = ()
     error: str | None = None  # traceback of a failed cell
-    machine: Machine
+    machine: Machine  # that scored it
+    machines: tuple[str, ...] = ()  # kinds of those that drew its blocks, as far as these say it
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.cell.id != self.id:
+            raise ValueError("the cell is not the one that the id names")
+        if self.status == "done" and not self.num_samples:
+            raise ValueError("a finished cell has samples")
+        if len({score.column for score in self.scores}) < len(self.scores):
+            raise ValueError("a cell has one score in a column")
+        if any(self.num_samples in score.nested for score in self.scores):
+            raise ValueError("the score of all samples is not nested")
+        return self
 
 
 class Timing(_Record):
     """Raw seconds of one batch size, batched or sequential CFG. The lists have one entry per repeat."""
 
-    batch_size: int
+    batch_size: Size
     batched: bool
-    first_call_s: float
-    trajectory_s: tuple[float, ...]  # noise to latents
-    denoiser_s: tuple[float, ...]  # of these: inside the network
-    classifier_s: tuple[float, ...]
-    decode_s: tuple[float, ...]
-    energy_j: tuple[float, ...] = ()  # of a GPU, latents and decoding, where there is a counter
-    peak_memory_bytes: int | None = None  # of the process on a CPU, allocated on a GPU
-    activation_memory_bytes: int | None = None  # above what was held before (GPU), of live tensors (CPU)
-    reserved_memory_bytes: int | None = None  # by the GPU allocator
+    first_call_s: Amount
+    trajectory_s: tuple[Positive, ...]  # noise to latents
+    denoiser_s: tuple[Amount, ...]  # of these: inside the network
+    classifier_s: tuple[Amount, ...]
+    decode_s: tuple[Amount, ...]
+    energy_j: tuple[Amount, ...] = ()  # of a GPU, latents and decoding, where there is a counter
+    peak_memory_bytes: Count | None = None  # of the process on a CPU, allocated on a GPU
+    activation_memory_bytes: Count | None = None  # above what was held before (GPU), of live tensors (CPU)
+    reserved_memory_bytes: Count | None = None  # by the GPU allocator
+
+    @model_validator(mode="after")
+    def _one_entry_per_repeat(self) -> Self:
+        if len({len(part) for part in (self.trajectory_s, self.denoiser_s, self.classifier_s, self.decode_s)}) > 1:
+            raise ValueError("every part of a repeat is timed")
+        return self
 
 
 class SpeedRecord(_Record):
@@ -127,24 +153,32 @@ class SpeedRecord(_Record):
     id: str
     cost_class: str
     cell: Cell  # a representative
-    nfe: float
-    classifier_passes: float
-    weights_memory_bytes: dict[str, int]  # by network
-    flops_per_sample: int | None = None  # forward passes of a whole trajectory, multiply and add counted apart
-    matmul_flops_per_s: float | None = None  # of a large matrix product in this dtype: what the device can do at most
+    nfe: Amount
+    classifier_passes: Amount
+    weights_memory_bytes: dict[str, Count]  # by network
+    flops_per_sample: Count | None = None  # forward passes of a whole trajectory, multiply and add counted apart
+    matmul_flops_per_s: Positive | None = (
+        None  # of a large matrix product in this dtype: what the device can do at most
+    )
     timings: tuple[Timing, ...]
     measured: bool = True  # False: emulated arithmetic, whose latency means nothing
     machine: Machine
+
+    @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        if self.measured and not all(timing.trajectory_s for timing in self.timings):
+            raise ValueError("what was measured has times")
+        return self
 
 
 class BudgetRecord(_Record):
     """The rules of an adaptive sweep."""
 
     metric: str
-    delta: float
-    confidence: float
-    looks: int
-    refine: int
+    delta: Amount
+    confidence: Amount
+    looks: Size
+    refine: Count
 
 
 class ContestRecord(_Record):
@@ -153,7 +187,7 @@ class ContestRecord(_Record):
     curve: dict[str, str]  # what its cells share
     best: str  # id of the leading cell; empty where too few could be judged
     settled: bool  # the leader is within delta of the best; otherwise samples ran out
-    num_samples: int  # of each cell that was left, at the last look
+    num_samples: Count  # of each cell that was left, at the last look
     left: tuple[str, ...]  # ids of the cells that were not shown worse, the leader among them
     unjudged: tuple[str, ...] = ()  # ids of the cells without a score to judge them by
 
@@ -168,7 +202,7 @@ class PlanRecord(_Record):
     name: str
     description: str
     metrics: tuple[str, ...]
-    num_samples: int  # of each cell; the most, with a budget
+    num_samples: Size  # of each cell; the most, with a budget
     budget: BudgetRecord | None = None
     contests: tuple[ContestRecord, ...] = ()
     source: str  # the experiment file: its path where that is relative, else its name
@@ -179,6 +213,13 @@ class PlanRecord(_Record):
     notes: tuple[str, ...] = ()
     plugin_methods: dict[str, Method] = {}  # their entries, since reading imports no plug-in
     plugin_metrics: dict[str, Metric] = {}
+
+    @field_validator("cells")
+    @classmethod
+    def _each_once(cls, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        if len({cell.id for cell in cells}) < len(cells):
+            raise ValueError("a cell is planned once")
+        return cells
 
     @field_serializer("plugin_methods", "plugin_metrics")
     def _plain(self, entries: Mapping[str, Method | Metric]) -> object:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from cfgbench import lock
+from cfgbench import lock, record_names
 from cfgbench.errors import InputError, unreadable, unwritable, vanished
 from cfgbench.records import SCHEMA, CellRecord, PlanRecord, SpeedRecord
 
@@ -74,11 +74,21 @@ class Store:
         return self._read(self._path("speed", speed_id), SpeedRecord)
 
     def plan(self) -> PlanRecord:
-        """What was asked for in this folder; raises InputError where no run has been."""
-        record = self._read(self._path("plan", "plan"), PlanRecord)
+        """What was asked for in this folder; raises InputError where no run has been, or it cannot be understood."""
+        path = self._path("plan", "plan")
+        record = self._read(path, PlanRecord)
         if record is None:
-            raise InputError(f"{self.folder} holds no plan.json; `cfgbench run EXPERIMENT.yaml` makes a results folder")
+            again = "`cfgbench run EXPERIMENT.yaml`"
+            if self.is_set_aside("plan", "plan"):
+                raise InputError(f"{path} was damaged and is {damaged(path).name} now; {again} writes it anew")
+            raise InputError(f"{self.folder} holds no plan.json; {again} makes a results folder")
+        record_names.check_plan(record, str(path))
         return record
+
+    def is_set_aside(self, kind: str, record_id: str) -> bool:
+        """Whether a record is absent because a damaged one was set aside."""
+        path = self._path(kind, record_id)
+        return not path.exists() and damaged(path).exists()
 
     def write_block(self, cell_id: str, start: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one finished block."""
@@ -248,9 +258,14 @@ def _decided(path: Path) -> bool | None:
 def set_aside(path: Path) -> None:
     """Keep a damaged file beside its place, for whoever wants to look, where no run reads it."""
     try:
-        path.replace(path.with_name(path.name + ".damaged"))
+        path.replace(damaged(path))
     except OSError:
         return
+
+
+def damaged(path: Path) -> Path:
+    """Where a file is kept that was set aside."""
+    return path.with_name(path.name + ".damaged")
 
 
 def _lines(body: Mapping[str, Any]) -> str:

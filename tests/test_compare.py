@@ -28,12 +28,12 @@ def curve(**rest: object) -> list[Cell]:
 
 
 def shifted(record: CellRecord, by: float) -> CellRecord:
-    """The record with every score moved."""
+    """The record with every score moved, shares a fifth as far so that they remain shares."""
     return record.model_copy(update={"scores": tuple(_shifted(score, by) for score in record.scores)})
 
 
 def _shifted(score: Score, by: float) -> Score:
-    body = score.model_dump()
+    body, by = score.model_dump(), by / 5 if score.metric in ("precision", "accuracy") else by
     for rung in (body, *body["nested"].values()):
         rung["value"] += by
         rung["replicates"] = [value + by for value in rung["replicates"]]

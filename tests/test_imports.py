@@ -202,7 +202,7 @@ def test_every_target_of_the_registry_resolves(entry: str) -> None:
     assert callable(resolve(TARGETS[entry]))
 
 
-JOBS = ("draw_block", "score_cell", "ready", "redraw", "encode_reference")
+JOBS = ("draw_block", "score_cell", "ready", "redraw", "redraw_features", "encode_reference")
 
 
 @pytest.mark.parametrize("job", [*(f"running.worker:{name}" for name in JOBS), "running.profiling:measure"])

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from cfgbench.assets import checkpoints
 from cfgbench.assets.weight_files import tensors_digest
 from cfgbench.cell import ModelRef
 from cfgbench.errors import InputError
-from cfgbench.models import loading
+from cfgbench.models import loading, pipeline
 from cfgbench.models.text_to_image import TextToImage, text_part
 from cfgbench.planning import encoder_refs
 from cfgbench.running import worker
@@ -71,6 +73,53 @@ def test_weights_of_another_shape_are_refused_without_the_advice_to_ignore_them(
     with pytest.raises(ValueError, match="unet") as caught:
         load(copy)
     assert "ignore_mismatched_sizes" not in str(caught.value)
+
+
+def adding(**more: int) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda state: state | {name.replace("__", "."): torch.zeros(size) for name, size in more.items()}
+
+
+def test_weights_that_a_configuration_has_no_place_for_are_refused_by_name(copy: Path) -> None:
+    edit(copy / UNET, adding(add_embedding__linear_1__weight=3, add_embedding__linear_1__bias=3))
+    with pytest.raises(ValueError, match=r"unet: .* UNet2DConditionModel, add_embedding.linear_1.bias and 1 more"):
+        load(copy)
+
+
+def test_what_published_files_hold_beside_their_weights_is_let_be(copy: Path) -> None:
+    edit(copy / UNET, adding(pos_embed__pos_embed=3, caption_projection__y_embedding=2))
+    edit(copy / TEXT, adding(text_model__embeddings__position_ids=77))
+    with text_part(load(copy)) as loaded:
+        assert loaded.text_encoder is not None
+
+
+def test_a_text_encoder_that_was_cut_out_of_a_larger_model_is_used_with_a_warning(copy: Path) -> None:
+    edit(copy / TEXT, adding(visual_projection__weight=3))
+    model = load(copy)
+    with pytest.warns(UserWarning, match=r"text_encoder: .* visual_projection.weight, which"), text_part(model):
+        pass
+
+
+def test_a_part_of_neither_library_is_loaded_in_the_variant_that_was_asked_for(copy: Path) -> None:
+    for file in copy.rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = CLIPConfig(text_config=sizes, vision_config=sizes | {"image_size": 8, "patch_size": 4}, projection_dim=4)
+    StableDiffusionSafetyChecker(config).save_pretrained(copy / "safety_checker", variant="fp16")
+    index = json.loads((copy / "model_index.json").read_text())
+    CLIPImageProcessor().save_pretrained(copy / "feature_extractor")
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    assert pipeline.load(str(copy), variant="fp16").pipeline.safety_checker is not None
+
+
+@pytest.mark.parametrize("entry", [[], ["diffusers"], ["diffusers", None], [1, 2], ["a", "b", "c"]])
+@pytest.mark.parametrize("name", ["stable_diffusion", "pipeline"])
+def test_an_index_whose_entry_is_no_pair_is_damaged(copy: Path, entry: list[object], name: str) -> None:
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"vae": entry}))
+    with pytest.raises(ValueError, match=r"model_index.json is damaged: it names no class for vae"):
+        load(copy, name)
 
 
 def test_the_names_that_older_checkpoints_have_are_known(copy: Path) -> None:

@@ -3,15 +3,18 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfgbench import cli
+from cfgbench import cli, machine
 from cfgbench.errors import InputError
 from cfgbench.planning import experiment
 from cfgbench.planning import plan as planner
+from cfgbench.reading import notes
+from cfgbench.reading.tables.results import load
 from cfgbench.running import runner, shards
 from cfgbench.running.shards import Shard
 from cfgbench.store import TEMPORARY, Store
@@ -54,6 +57,23 @@ def test_shards_in_folders_of_their_own_merged_by_copying_equal_one_run(whole: P
     for path in merged.glob(".lock-*"):
         path.unlink()
     assert_same(merged, whole)
+
+
+def test_the_reader_is_told_of_blocks_that_another_kind_of_machine_drew(tmp_path: Path) -> None:
+    """In the record of their cell and in the notes; blocks of before this was kept say nothing."""
+    folder, here = tmp_path / "merged", machine.kind("cpu")
+    runner.draw_share(PLAN, Shard(1, 1), runner.Options(folder, workers=2), Silent())
+    store, (first, second, *_) = Store(folder), PLAN.tasks
+    for task, kind in ((first, "another processor, torch 2.0"), (second, None)):
+        block = store.block(task.cell.id, 0) or {}
+        assert str(block.pop("machine")) == here
+        store.write_block(task.cell.id, 0, block | ({} if kind is None else {"machine": np.array(kind)}))
+    assert runner.run(PLAN, runner.Options(folder, workers=2), Silent()).computed == CELLS
+    results = load(folder)
+    assert results.records[first.cell.id].machines == tuple(sorted([here, "another processor, torch 2.0"]))
+    assert results.records[second.cell.id].machines == (here,)
+    (said,) = (line for line in notes.notes(results) if "machines of different kinds" in line)
+    assert "another processor, torch 2.0 (blocks of 1 cell)" in said and f"{here} (blocks of {CELLS} cells)" in said
 
 
 def test_a_shard_from_the_command_line_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

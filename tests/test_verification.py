@@ -127,6 +127,37 @@ def test_a_cell_of_other_weights_is_not_drawn(digits: Path) -> None:
         verify(digits)
 
 
+def test_every_sample_can_be_drawn_again_where_blocks_are_there(tmp_path: Path) -> None:
+    """By its features, in random order over all blocks; and one that was put in another's place is found."""
+    plan = planner.plan(experiment.parse({**BODY, "sweeps": DIGITS}, "x.yaml"))
+    folder = tmp_path / "digits"
+    assert runner.run(plan, runner.Options(folder, workers=2), Silent()).failed == []
+    findings = verify(folder, samples=12)
+    assert len(findings) == 6 and all(finding.agrees for finding in findings), findings
+    assert sum("12 of all 400 samples by their features" in finding.text for finding in findings) == 3
+    store, cell = Store(folder), next(task.cell for task in plan.tasks if task.cell.dtype == "fp32")
+    for start in (100, 300):
+        block = store.block(cell.id, start) or {}
+        turned = {name: value[::-1] for name, value in block.items() if name in ("features", "pixels")}
+        store.write_block(cell.id, start, block | turned)
+    failed = [finding for finding in verify(folder, samples=12) if not finding.agrees]
+    assert [finding.cell.id for finding in failed] == [cell.id] and "the farthest is 1." in failed[0].text
+
+
+def test_what_is_drawn_is_told_as_it_is_drawn(digits: Path) -> None:
+    request = Request(cells=2, samples=7, batch_size=7, scores=True)
+    told: list[int] = []
+    chosen = verification.choose(digits, request)
+    pool = LocalPool(1)
+    try:
+        findings = verification.compare(digits, chosen, request, pool, told.append)
+        assert next(findings).agrees and told == [7]
+        assert len([*findings]) == 3
+    finally:
+        pool.close()
+    assert sum(told) == verification.size(chosen, request) == 2 * (7 + 400)
+
+
 def test_what_cannot_be_drawn_again_is_said(digits: Path, tmp_path: Path) -> None:
     for path in digits.glob("records/*.p*"):
         path.unlink()
@@ -154,7 +185,7 @@ def test_a_plug_in_that_changed_since_is_not_drawn(tmp_path: Path, monkeypatch: 
     plugins.search(tmp_path)
     folder = tmp_path / "out"
     runner.run(planner.plan(experiment.parse(body, "x.yaml")), runner.Options(folder, workers=1), Silent())
-    assert [finding.agrees for finding in verify(folder)] == [True]
+    assert [finding.agrees for finding in verify(folder)] == [True, True]
     (tmp_path / "my_changing.py").write_text(source + "# another line\n")
     with pytest.raises(InputError, match="the source of its method"):
         verify(folder)

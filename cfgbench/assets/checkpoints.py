@@ -42,6 +42,17 @@ class Checkpoint:
         """`model_index.json`: the pipeline's class and what its parts are."""
         return self.json("model_index.json")
 
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Library and class of each part that the index says is there; ValueError where it says no such thing."""
+        listed = {part: entry for part, entry in self.index().items() if isinstance(entry, list)}
+        for part, entry in listed.items():
+            if len(entry) != 2 or not (entry[0] is None or all(isinstance(name, str) for name in entry)):
+                raise ValueError(
+                    f"{self.folder}/model_index.json is damaged: it names no class for {part}, which should be a "
+                    "library and a class, or two nulls; get it again"
+                )
+        return {part: (entry[0], entry[1]) for part, entry in listed.items() if entry[0] is not None}
+
     def json(self, file: str) -> Mapping[str, Any]:
         """The content of a JSON file."""
         return _json(self.require(file))

@@ -144,8 +144,8 @@ class Layout:
     def unused(self, found: Checkpoint) -> tuple[str, ...]:
         """Parts that neither drawing nor encoding needs, such as a safety checker, and those that are left out."""
         needed = {self.denoiser, self.autoencoder, "scheduler", *self.text}
-        parts = {name: value for name, value in found.index().items() if isinstance(value, list)}
-        return tuple(name for name, value in parts.items() if name not in needed or value[0] is None)
+        named = (name for name, value in found.index().items() if isinstance(value, list))
+        return tuple(name for name in named if name not in needed or name not in found.parts())
 
     def unconditional(self, found: Checkpoint, given: str | None = None) -> str:
         """What stands for no prompt: `empty`, the encoding of "", or `zeros`; by default as in the pipeline."""
@@ -218,7 +218,7 @@ def _is_shape(found: Checkpoint) -> bool:
 
 
 def _is_there(found: Checkpoint, part: str) -> bool:
-    return (found.index().get(part) or [None])[0] is not None
+    return part in found.parts()
 
 
 STABLE_DIFFUSION = Layout("stable_diffusion", ("StableDiffusionPipeline",))

@@ -1,18 +1,16 @@
 """What the planner reads off any checkpoint in diffusers' layout that is run by its own pipeline. No torch."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cfgbench.assets import checkpoints
-from cfgbench.assets.checkpoints import Checkpoint
 
 
 def files(path: str, revision: str | None = None, variant: str | None = None, **_: object) -> dict[str, Path]:
     """Every file of the parts that the index names."""
     found = checkpoints.locate(path, revision, variant)
     named = {"model_index.json": found.require("model_index.json")}
-    for part in _parts(found):
+    for part in found.parts():
         is_network = (found.folder / part / "config.json").exists()
         named |= found.network_files(part) if is_network else found.tokenizer_files(part)
     return {f"main/{name}": file for name, file in named.items()}
@@ -25,9 +23,3 @@ def notes(path: str, revision: str | None = None, variant: str | None = None, **
     return [
         f"pipeline: {name} runs its own loop of {steps} steps, with its own scheduler, size and meaning of guidance"
     ]
-
-
-def _parts(found: Checkpoint) -> Iterator[str]:
-    for name, value in found.index().items():
-        if isinstance(value, list) and value[0] is not None:
-            yield name

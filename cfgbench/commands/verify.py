@@ -12,7 +12,13 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("verify", help="draw some finished samples again, otherwise batched, and compare")
     parser.add_argument("folder", type=Path, help="for example results/digits")
     parser.add_argument("--cells", type=positive, default=3, metavar="N", help="drawn at random (default: 3)")
-    parser.add_argument("--samples", type=positive, default=8, metavar="N", help="of each cell (default: 8)")
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="of each cell: of its first, whose pictures are kept, and where blocks are there of all (default: 8)",
+    )
     parser.add_argument("--batch-size", type=positive, default=3, metavar="N", help="(default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of cells and samples (default: 0)")
     parser.add_argument("--dtype", help="another one than recorded, to see the difference; no verdict")
@@ -25,7 +31,7 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from cfgbench import machine, plugins
-    from cfgbench.console import title
+    from cfgbench.console import counting, title
     from cfgbench.running import verification
     from cfgbench.running.pool import LocalPool
 
@@ -42,13 +48,16 @@ def _verify(options: argparse.Namespace) -> int:
         experiment=options.experiment,
     )
     pool = LocalPool(options.workers)
+    findings = []
     try:
-        findings = verification.verify(options.folder, request, pool)
+        chosen = verification.choose(options.folder, request)
+        with counting("samples drawn again", verification.size(chosen, request)) as drawn:
+            for finding in verification.compare(options.folder, chosen, request, pool, drawn):
+                findings.append(finding)
+                mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.agrees]
+                print(f"{mark} {finding.cell.id}  {title(finding.cell)}: {finding.text}", flush=True)
     finally:
         pool.close()
-    for finding in findings:
-        mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.agrees]
-        print(f"{mark} {finding.cell.id}  {title(finding.cell)}: {finding.text}")
     failed = sum(finding.agrees is False for finding in findings)
     if failed:
         print(f"{failed} of {len(findings)} comparisons differ by more than rounding", file=sys.stderr)

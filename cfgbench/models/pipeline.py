@@ -113,12 +113,17 @@ def load(
 ) -> Pipeline:
     """The checkpoint's pipeline; ValueError where it does not take what is asked of it."""
     found = checkpoints.locate(path, revision, variant)
-    left_out = [name for name, value in found.index().items() if isinstance(value, list) and value[0] is None]
+    left_out = [name for name, entry in found.index().items() if isinstance(entry, list) and name not in found.parts()]
     parts = loading.networks(found, dtype, left_out)
     with loading.sentences(found.folder), loading.quiet():
         anything: Any = diffusers.DiffusionPipeline
         pipeline = anything.from_pretrained(
-            found.folder, **dict.fromkeys(left_out), **parts, use_safetensors=True, local_files_only=True
+            found.folder,
+            **dict.fromkeys(left_out),
+            **parts,
+            variant=found.variant,
+            use_safetensors=True,
+            local_files_only=True,
         )
     pipeline.set_progress_bar_config(disable=True)
     lacking = [name for name in _NEEDED if name not in inspect.signature(pipeline.__call__).parameters]

@@ -263,7 +263,12 @@ def text_part(model: TextToImage) -> Iterator[Any]:
     networks = loading.networks(checkpoint, model.dtype, left_out)
     with loading.sentences(checkpoint.folder), quiet():
         pipeline = getattr(diffusers, layout.pipelines[0]).from_pretrained(
-            checkpoint.folder, **dict.fromkeys(left_out), **networks, use_safetensors=True, local_files_only=True
+            checkpoint.folder,
+            **dict.fromkeys(left_out),
+            **networks,
+            variant=checkpoint.variant,
+            use_safetensors=True,
+            local_files_only=True,
         )
     try:
         yield pipeline.to(model.device)

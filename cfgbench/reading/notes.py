@@ -1,11 +1,13 @@
 """What a report says in sentences: what its names stand for, what a reader must know, where the numbers come from."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from cfgbench.cell import Cell, canonical_json
 from cfgbench.reading.tables.results import SCALE_SYMBOLS, Fields, Results, arm_fields, describe, scale_text, varying
 from cfgbench.records import CellRecord, Machine
 from cfgbench.registry import METHODS, MODELS
+from cfgbench.store import Store
 
 
 def names(results: Results) -> Iterator[str]:
@@ -23,6 +25,7 @@ def notes(results: Results) -> Iterator[str]:
     missing = [cell.id for cell in results.plan.cells if cell.id not in results.records]
     if missing:
         yield f"{len(missing)} of {len(results.plan.cells)} cells have no record yet"
+    yield from _damaged_notes(results, missing)
     for record in results.records.values():
         if record.status == "failed":
             lines = (record.error or "no reason given").strip().splitlines()
@@ -58,6 +61,16 @@ def _named(cell: Cell) -> Iterator[tuple[str, str, str]]:
         yield "state_dtype", "sampler", "the dtype of the image between steps; default: fp32, or fp64 of such a model"
 
 
+def _damaged_notes(results: Results, missing: Sequence[str]) -> Iterator[str]:
+    """The records that are left out because they could not be believed."""
+    store, timed = Store(results.folder), {speed.id for speed in results.speeds}
+    wanted = [("cell", name) for name in missing]
+    wanted += [("speed", name) for name in results.plan.speeds if name not in timed]
+    for kind, name in wanted:
+        if store.is_set_aside(kind, name):
+            yield f"the record of {kind} {name} was damaged and is left out; it lies beside the others as .json.damaged"
+
+
 def _sample_notes(results: Results) -> Iterator[str]:
     broken = [
         record for record in results.done if record.health.nan or record.health.constant or record.health.saturated
@@ -67,11 +80,24 @@ def _sample_notes(results: Results) -> Iterator[str]:
         counts = f"{health.nan} with NaN, {health.constant} constant, {health.saturated} saturated"
         yield f"cell {record.id}: of {record.num_samples} samples {counts}"
     yield from _without_effect(results)
+    yield from _machine_notes(results)
     counts_seen = sorted({record.num_samples for record in results.done})
     if len(counts_seen) > 1 and results.plan.budget is None:
         sizes = ", ".join(map(str, counts_seen))
         yield f"cells have {sizes} samples; comparisons use the first samples that all cells compared have"
     yield from dict.fromkeys(note for record in results.done for note in record.notes)
+
+
+def _machine_notes(results: Results) -> Iterator[str]:
+    """Which cells that are compared were drawn on machines of different kinds."""
+    for name, records in results.families().items():
+        cells = Counter(kind for record in records for kind in record.machines)
+        if len(cells) > 1:
+            kinds = "; ".join(f"{kind} (blocks of {_cells(count)})" for kind, count in sorted(cells.items()))
+            yield (
+                f"{name}: samples were drawn on machines of different kinds, {kinds}; one and the same sample differs "
+                "between them by rounding, and so may cells that are compared"
+            )
 
 
 def _without_effect(results: Results) -> Iterator[str]:
@@ -95,12 +121,16 @@ def _apart(records: Sequence[CellRecord]) -> tuple[str, ...]:
 
 
 def _size(results: Results) -> str:
-    plan, cells = results.plan, f"{len(results.plan.cells)} cell{'s' if len(results.plan.cells) != 1 else ''}"
+    plan, cells = results.plan, _cells(len(results.plan.cells))
     if plan.budget is None:
         return f"{cells} of {plan.num_samples:,} samples"
     drawn = [record.num_samples for record in results.done]
     told = f", of which {min(drawn):,} to {max(drawn):,} were needed" if drawn else ""
     return f"{cells} of at most {plan.num_samples:,} samples{told}"
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' if count != 1 else ''}"
 
 
 def _machine(machine: Machine) -> str:

@@ -46,6 +46,7 @@ def score(task: Task, store: Store, device: str) -> CellRecord | None:
         pixels=present[0]["pixels"].tobytes().hex()[:320],
         notes=tuple(_notes(task, present)),
         machine=machine.describe(device, threads=1),
+        machines=tuple(sorted({str(block["machine"]) for block in present if "machine" in block})),
     )
     store.write_record(record)
     return record

@@ -14,11 +14,13 @@ from typing import cast
 import numpy as np
 import torch
 
+from cfgbench import machine
 from cfgbench.assets.prompts import Prompts
 from cfgbench.cell import Cell, ModelRef, canonical_json
 from cfgbench.generation import execution, gallery, guidance, halving, health, noise, precision, sampling, sharing
 from cfgbench.models import Configurable, Guided, Model, Prompted
 from cfgbench.planning import encoder_refs
+from cfgbench.planning.encoder_refs import EncoderRef
 from cfgbench.planning.plan import Task
 from cfgbench.references.sets import Asked, ReferenceSetRef
 from cfgbench.registry import METHODS, MODELS, resolve
@@ -42,6 +44,7 @@ def draw_block(task: Task, start: int, folder: Path, device: str) -> int:
     if start == 0:
         gallery.write(store, task.cell.id, first)
     arrays["origin"] = np.array(task.origin)
+    arrays["machine"] = np.array(machine.kind(device))
     if size < task.batch_size:
         arrays["batch_size"] = np.array(size)
     store.write_block(task.cell.id, start, arrays)
@@ -120,6 +123,21 @@ def redraw(
     with precision.switches(cell.dtype):
         latents, _ = sampling.sample(batch, guidance.bind(cell.guidance), cell.seed, indices)
         return batch.model.decode(latents)
+
+
+def redraw_features(
+    cell: Cell,
+    num_classes: int,
+    indices: Sequence[int],
+    device: str,
+    prompts: Prompts | None,
+    encoders: Sequence[EncoderRef],
+) -> dict[str, np.ndarray]:
+    """What a block keeps of the content of these samples: their hashes, and what metrics read of them."""
+    samples = redraw(cell, num_classes, indices, device, prompts)
+    asked = noise.labels(indices, num_classes) if prompts is None else np.array(prompts.texts)
+    encoded = encoder_refs.encode(encoders, samples, asked, cell.model.parameters, device)
+    return {"pixels": health.pixel_hashes(samples), **encoded}
 
 
 def _draw(task: Task, folder: Path, device: str, indices: range) -> dict[str, np.ndarray]:

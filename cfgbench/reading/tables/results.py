@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from cfgbench import record_names
 from cfgbench.cell import Cell, canonical_json, number
 from cfgbench.errors import InputError
 from cfgbench.records import CellRecord, PlanRecord, Score, SpeedRecord
@@ -144,13 +145,16 @@ class Results:
 
 
 def load(folder: Path) -> Results:
-    """Read a results folder; InputError where a column would hold scores of two identities."""
+    """Read a results folder; InputError where records cannot be understood, or compared with each other."""
     store = Store(folder)
     plan = store.plan()
     METHODS.update(plan.plugin_methods)
     METRICS.update(plan.plugin_metrics)
     records = {cell.id: record for cell in plan.cells if (record := store.cell(cell.id)) is not None}
+    record_names.check_scores(records.values(), str(store.records))
     found = [speed for name in plan.speeds if (speed := store.speed(name)) is not None]
+    for speed in found:
+        record_names.check_speed(speed, str(store.records))
     speeds = _by_steps(found, [arm_fields(speed.cell) for speed in found])
     return Results(folder, plan, records, tuple(speeds), _columns(plan, tuple(records.values())))
 
@@ -247,19 +251,22 @@ def _by_steps(items: Sequence[Item], fields: Sequence[Fields]) -> list[Item]:
 
 def _columns(plan: PlanRecord, records: Sequence[CellRecord]) -> tuple[Column, ...]:
     """In plan order of the metrics, the bare name first."""
-    found: dict[str, list[Score]] = {}
+    found: dict[str, dict[str, Score]] = {}
     for record in records:
         for score in record.scores:
-            found.setdefault(score.column, []).append(score)
+            found.setdefault(score.column, {})[record.id] = score
     columns = [_column(name, scores) for name, scores in found.items()]
     order = {metric: i for i, metric in enumerate(plan.metrics)}
     return tuple(sorted(columns, key=lambda c: (order.get(c.metric, len(order)), c.name != c.metric, c.name)))
 
 
-def _column(name: str, scores: Sequence[Score]) -> Column:
-    identities = dict.fromkeys(canonical_json(score.identity) for score in scores)
-    if len(identities) > 1:
-        first, second, *_ = identities
+def _column(name: str, by_cell: Mapping[str, Score]) -> Column:
+    cells: dict[str, str] = {}  # the first of each identity
+    for cell, score in by_cell.items():
+        cells.setdefault(canonical_json([score.metric, score.identity]), cell)
+    scores = [*by_cell.values()]
+    if len(cells) > 1:
+        first, second, *_ = (f"{canonical_json(by_cell[cell].identity)} (cell {cell})" for cell in cells.values())
         raise InputError(f"column {name!r} would mix scores of two identities, {first} and {second}; report them apart")
     return Column(name, scores[0].metric, scores[0].identity, any(score.replicates for score in scores))
 
