@@ -145,7 +145,10 @@ usual, jumps = time.time_ns, itertools.cycle([0, 7200, -7200, 300_000_000, -1_50
 time.time_ns = lambda: usual() + next(jumps) * 10**9
 time.time = lambda: time.time_ns() / 1e9
 """
-TABLES_ALONE = "import sys; from cfgbench import cli; from cfgbench.reading import report; report.build.__defaults__ = ((),); sys.exit(cli.main())"
+TABLES_ALONE = (
+    "import sys; from cfgbench import cli; from cfgbench.reading import report;"
+    "report.build.__defaults__ = ((),); sys.exit(cli.main())"
+)
 
 
 def command(file: Path, folder: Path, body: dict[str, Any], *more: str) -> list[str]:

@@ -47,7 +47,8 @@ SWEEP: dict[str, Any] = {
 CELLS = 10
 PACKAGE = Path(cfgbench.__file__).parent
 WITHOUT_FIGURES = (
-    "import sys; from cfgbench import cli, report; report.refresh = report.answer = lambda folder: folder;"
+    "import sys; from cfgbench import cli; from cfgbench.reading import report;"
+    "report.refresh = report.answer = lambda folder: folder;"
     "sys.exit(cli.main())"
 )
 ENVIRONMENT = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "cfgbench-pycache")}

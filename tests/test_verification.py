@@ -15,7 +15,7 @@ from cfgbench.errors import InputError
 from cfgbench.planning import experiment
 from cfgbench.planning import plan as planner
 from cfgbench.records import CellRecord
-from cfgbench.running import runner, verification
+from cfgbench.running import agreement, runner, verification
 from cfgbench.running.pool import LocalPool
 from cfgbench.running.verification import Request
 from cfgbench.store import Store
@@ -173,7 +173,7 @@ def test_a_few_pixels_may_round_the_other_way_and_no_more(levels: tuple[int, int
     old = np.full((5, 8, 8), 100, np.uint8)
     new = old.copy()
     new.reshape(-1)[:count] += step
-    text, agrees = verification._of_images(new, old, 1e-5)
+    text, agrees = agreement.of_images(new, old, 1e-5)
     assert agrees == ((step, count) in [(0, 0), (1, 2)]), text  # 2 * 255 * 1e-5 of 320 pixels are 1.6
 
 

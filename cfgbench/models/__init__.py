@@ -3,7 +3,7 @@
 A model predicts in its own parameterisation (`schedule.prediction_type`) at a variance-preserving noisy input
 `x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise`; sigma = sqrt((1 - abar) / abar) is the noise level everywhere else. A
 flow model's input is `x_t = (1 - t) x_0 + t noise`, with sigma = t / (1 - t), infinite at t = 1.
-One file per family below this package; `cfgbench/registry.py` gives each its name.
+One file per family below this package; `cfgbench/model_table.py` gives each its name.
 """
 
 from dataclasses import dataclass, field

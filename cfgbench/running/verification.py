@@ -7,7 +7,6 @@ samples the blocks, where they are still there, keep features and a hash: these 
 whole cells are drawn again, and their scores are held to the error bars of the recorded ones.
 """
 
-import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,29 +19,19 @@ import numpy as np
 from cfgbench import plugins
 from cfgbench.assets import prompts
 from cfgbench.assets.prompts import Prompts, PromptSet
-from cfgbench.cell import Cell, canonical_json
+from cfgbench.cell import Cell
 from cfgbench.errors import InputError, shown
 from cfgbench.generation import gallery
-from cfgbench.planning import axes, experiment, model_refs, plan, score_requests, suitability
+from cfgbench.planning import axes, experiment, model_refs, plan, suitability
 from cfgbench.planning.encoder_refs import EncoderRef
 from cfgbench.planning.plan import Task
-from cfgbench.planning.score_requests import ScoreRequest
-from cfgbench.records import CellRecord, Score
-from cfgbench.references import sets
-from cfgbench.references.sets import NamedSet
-from cfgbench.registry import ENCODERS, METHODS, METRICS, MODELS, REFERENCES
+from cfgbench.records import CellRecord
+from cfgbench.registry import METHODS, MODELS
+from cfgbench.running import agreement, recorded
 from cfgbench.running.pool import Executor, Job
-from cfgbench.scores import statistics
 from cfgbench.store import Store
 
-# Of a value in [0, 1], or of a coordinate relative to the largest. Half precision rounds as the shapes of a batch
-# have it: allowed is twice what its emulation shows on digits.
-TOLERANCES = {"fp64": 1e-5, "fp32": 1e-5, "tf32": 1e-2, "fp16": 1e-2, "bf16": 2e-2}
-STATE_TOLERANCES = {"fp64": 0.0, "fp32": 0.0, "fp16": 1e-2, "bf16": 5e-2}
-SCORE_TOLERANCE = 0.25  # standard errors
-FEATURES = 0.05  # of the usual distance between two samples: a pixel that rounds the other way moves them less
 PASSES = ("sequential", "batched", "measured")
-ROUNDED = 5e-5  # half of the last decimal of a kept point
 
 
 @dataclass(frozen=True)
@@ -246,10 +235,11 @@ def _compare(again: _Again, kept: Kept, request: Request, rng: np.random.Generat
     indices = [int(index) for index in rng.permutation(sorted(kept.samples))[: request.samples]]
     drawn = dict(workers.values(again.jobs(cell, indices, request), request.batch_size))
     fresh = [sample for k in range(len(drawn)) for sample in np.asarray(drawn[k])]
-    look = _as_tile if kept.images else np.asarray
+    look = agreement.as_tile if kept.images else np.asarray
     pairs = [(look(sample), kept.samples[index]) for sample, index in zip(fresh, indices, strict=True)]
-    measure = _of_images if kept.images else _of_points
-    text, agrees = measure(np.stack([new for new, _ in pairs]), np.stack([old for _, old in pairs]), _tolerance(cell))
+    measure = agreement.of_images if kept.images else agreement.of_points
+    new, old = (np.stack(side) for side in zip(*pairs, strict=True))
+    text, agrees = measure(new, old, agreement.tolerance(cell))
     manner = f"{len(indices)} samples in batches of {request.batch_size}"
     return _finding(again.cell, request, manner, text, agrees)
 
@@ -267,8 +257,8 @@ def _compare_features(
     Nothing comes of blocks that other encoders made.
     """
     record, store = chosen.record, Store(again.folder)
-    encoders, cell = _encoders(record), again.cell_in(request.dtype)
-    known = {_origin(record, encoders, passes) for passes in PASSES}
+    encoders, cell = recorded.encoders(record), again.cell_in(request.dtype)
+    known = {recorded.origin(record, encoders, passes) for passes in PASSES}
     found = {start: block for start in chosen.kept.blocks if (block := store.block(record.id, start)) is not None}
     kept = {start: block for start, block in found.items() if str(block.get("origin")) in known}
     every = [start + row for start, block in kept.items() for row in range(len(block["pixels"]))]
@@ -279,53 +269,9 @@ def _compare_features(
     parts = [cast(Mapping[str, np.ndarray], drawn[k]) for k in range(len(drawn))]
     rows = [(index - index % record.block_size, index % record.block_size) for index in indices]
     old = {name: np.stack([kept[start][name][row] for start, row in rows]) for name in parts[0]}
-    text, agrees = _of_features({name: np.concatenate([part[name] for part in parts]) for name in old}, old, cell)
+    new = {name: np.concatenate([part[name] for part in parts]) for name in old}
+    text, agrees = agreement.of_features(new, old, cell)
     yield _finding(again.cell, request, f"{len(indices)} of all {len(every)} samples by their features", text, agrees)
-
-
-def _tolerance(cell: Cell) -> float:
-    state = cell.diffusion.state_dtype if cell.diffusion is not None else None
-    return TOLERANCES[cell.dtype.removesuffix("_emulated")] + STATE_TOLERANCES[state or "fp32"]
-
-
-def _as_tile(image: np.ndarray) -> np.ndarray:
-    return np.asarray(gallery.tile(image))
-
-
-def _of_images(new: np.ndarray, old: np.ndarray, tolerance: float) -> tuple[str, bool]:
-    """Words and verdict on tiles (n, height, width, ...) in levels."""
-    if new.shape != old.shape:
-        return f"images of {new.shape[1:]} values, kept are {old.shape[1:]}", False
-    levels = np.abs(new.astype(int) - old)
-    moved, allowed = int((levels > 0).sum()), math.ceil(2 * 255 * tolerance * levels.size)
-    identical = int((levels.reshape(len(levels), -1) == 0).all(1).sum())
-    far = f", by at most {levels.max()}/255" if moved else ""
-    words = f"{identical} identical, {moved} of {levels.size} values differ{far}"
-    return words, bool(moved <= allowed and levels.max() <= max(1, math.ceil(255 * tolerance)))
-
-
-def _of_points(new: np.ndarray, old: np.ndarray, tolerance: float) -> tuple[str, bool]:
-    """Words and verdict on points (n, 2), kept to four decimals."""
-    gap = np.abs(new - old)
-    identical = int((gap <= ROUNDED * 1.001).all(1).sum())
-    words = f"{identical} identical to the four decimals that are kept, others at most {gap.max():.2g} apart"
-    return words, bool(gap.max() <= ROUNDED * 1.001 + tolerance * max(1.0, float(np.abs(old).max())))
-
-
-def _of_features(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray], cell: Cell) -> tuple[str, bool]:
-    """Words and verdict on hashes of samples (n,) and features of them (n, d), by name."""
-    identical = int((new["pixels"] == old["pixels"]).sum())
-    gaps = [_gap(new[name], old[name]) for name in old if name.startswith("features")]
-    far = max(gaps, default=0.0)
-    words = f"{identical} identical, the farthest is {far:.2g} of the usual distance between two samples away"
-    return words, bool(far <= FEATURES + 10 * _tolerance(cell))
-
-
-def _gap(new: np.ndarray, old: np.ndarray) -> float:
-    """The largest distance of features (n, d) to those kept, in root mean square distances of two kept ones."""
-    usual = math.sqrt(2 * float(np.var(old.astype(np.float64), axis=0).sum()))
-    far = float(np.linalg.norm(new.astype(np.float64) - old, axis=1).max())
-    return far / usual if usual else (0.0 if far == 0 else math.inf)
 
 
 def _rescore(record: CellRecord, task: Task, request: Request, workers: _Workers) -> Finding:
@@ -339,85 +285,13 @@ def _rescore(record: CellRecord, task: Task, request: Request, workers: _Workers
         deque(workers.values([Job((record.id, 0), score, (task, folder, request.device))], 0), maxlen=0)
         again = Store(folder).cell(task.cell.id)
     scores = {} if again is None else {score.column: score for score in again.scores}
-    apart = {old.column: _apart(old, scores.get(old.column)) for old in record.scores}
+    apart = {old.column: agreement.apart(old, scores.get(old.column)) for old in record.scores}
     worst = max(apart, key=apart.__getitem__)
     text = f"{len(apart)} scores of {task.num_samples} samples in batches of {task.batch_size}: the farthest is {worst}"
-    agrees = apart[worst] <= SCORE_TOLERANCE if task.cell == record.cell else None
+    agrees = apart[worst] <= agreement.SCORE_TOLERANCE if task.cell == record.cell else None
     return Finding(record.cell, f"{text}, {apart[worst]:.2g} standard errors away", agrees)
 
 
-def _apart(old: Score, new: Score | None) -> float:
-    """How many standard errors lie between a recorded score and a new one."""
-    gap = math.inf if new is None else abs(new.value - old.value)
-    error = statistics.standard_error(old.replicates) if old.replicates else None
-    if error is None:  # it does not vary, or has too few samples for an error
-        return 0.0 if gap <= 1e-9 * abs(old.value) else math.inf
-    return gap / error
-
-
 def _task(record: CellRecord, request: Request) -> Task:
-    """What was asked of a cell, from its record; InputError where its scores would not be the same ones today."""
-    scores = tuple(_score_request(record, score) for score in record.scores)
-    if not scores:
-        raise InputError(f"cell {record.id} has no scores to compare; leave --scores away")
-    encoders = _encoders(record)
-    reference = next((_reference(score)[0] for score in record.scores if "reference" in score.identity), None)
-    dtype = request.dtype or record.cell.dtype
-    cell = record.cell.model_copy(update={"dtype": dtype})
     size = max(request.batch_size, record.batch_size // 8)  # whole cells in reasonable time
-    return Task(cell, record.num_samples, record.num_classes, record.block_size, size, encoders, reference, scores)
-
-
-def _score_request(record: CellRecord, score: Score) -> ScoreRequest:
-    place, identity = f"score {score.column} of cell {record.id}", score.identity
-    plugins.check("metric", score.metric, place)
-    plugins.check("encoder", str(identity.get("encoder")), place)
-    (reference, half), encoder = _reference(score), _encoder(score)
-    if half is not None and reference is None:
-        raise InputError(f"{place} is against {identity['reference']}, which its results folder does not keep")
-    parameters, metric = canonical_json(record.cell.model.parameters), METRICS[score.metric]
-    asked = sets.ask(reference, half, metric, encoder, parameters) if reference and half else None
-    try:
-        now = score_requests.identity(score.metric, encoder, reference, asked)
-    except ValueError as error:
-        raise InputError(f"{place}: {error}") from None
-    changed = [key for key in {*now, *identity} if now.get(key) != identity.get(key)]
-    if changed:
-        raise InputError(
-            f"{place} has {changed[0]} {shown(identity.get(changed[0]))}, which is {shown(now.get(changed[0]))} here"
-        )
-    return ScoreRequest(score.column, score.metric, half, identity)
-
-
-def _encoders(record: CellRecord) -> tuple[EncoderRef, ...]:
-    """The encoders that a cell's scores name; InputError of one that is not known."""
-    for score in record.scores:
-        plugins.check("encoder", str(score.identity.get("encoder")), f"score {score.column} of cell {record.id}")
-    return tuple(dict.fromkeys(_encoder(score) for score in record.scores))
-
-
-def _origin(record: CellRecord, encoders: tuple[EncoderRef, ...], passes: str) -> str:
-    """What a block of a cell says that it depends on, if these encoders made it."""
-    return Task(
-        *(record.cell, record.num_samples, record.num_classes, record.block_size, record.batch_size, encoders),
-        reference=None,
-        scores=(),
-        passes=passes,
-    ).origin
-
-
-def _encoder(score: Score) -> EncoderRef:
-    """The encoder that a score names, with its files where they are looked for first."""
-    name = str(score.identity.get("encoder"))
-    keys = ENCODERS[name].parameters if name in ENCODERS else ()
-    given = {key: score.identity[f"encoder_{key}"] for key in keys if f"encoder_{key}" in score.identity}
-    return EncoderRef(name, tuple(sorted(given.items())))
-
-
-def _reference(score: Score) -> tuple[NamedSet | None, str | None]:
-    """The named reference set and half that a score is against, if it is."""
-    text = score.identity.get("reference")
-    name, _, half = str(text or "").rpartition("-")
-    if name in REFERENCES and half in REFERENCES[name].halves:
-        return NamedSet(name), half
-    return None, None if text is None else str(text)
+    return recorded.task(record, request.dtype or record.cell.dtype, size)
