@@ -81,6 +81,7 @@ def _classified(labels: NDArray[np.integer], right: NDArray[np.bool_]) -> Sample
 def race(world: World, made: plan.Plan, seed: int, folder: Path) -> Race:
     """An adaptive sweep of the world, as a run does it but for the drawing of samples."""
     assert made.experiment.budget is not None
+    folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder)
     sweep, scales = Adaptive(made, made.experiment.budget, store), dict[str, float]()
     for tasks in sweep.rounds():

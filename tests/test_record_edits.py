@@ -44,6 +44,7 @@ Change = Callable[[Any, Any], None]
 def write(folder: Path) -> Path:
     """A results folder of four cells with scores, points, speed and a contest."""
     plan = planner.plan(experiment.parse(BODY, "edited.yaml"))
+    folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder)
     for task in plan.tasks:
         scores = tuple(_score(task, request) for request in task.scores)
