@@ -9,6 +9,7 @@ import pytest
 from cfgbench import cli
 from cfgbench.bench import BENCHMARKS, answer, floor, frechet, growth, plain, startup, sweep, write
 from cfgbench.bench.result import Finding, Result, in_turn, ratio, seconds_rows
+from cfgbench.planning import experiment, plan
 from cfgbench.registry import resolve
 from cfgbench.scores.metrics import Reference, Samples, frechet_distance
 
@@ -106,8 +107,9 @@ def test_scales_that_leave_get_no_more_images_and_the_same_noise_repeats() -> No
 
 def test_whole_runs_are_of_the_size_that_a_way_takes() -> None:
     ways = {way: answer.body(way, 1234.0, 2, 3, 0) for way in answer.WAYS}
-    assert [made["num_samples"] for made in ways.values()] == [1600, 1230, 1230]
+    assert [made["num_samples"] for made in ways.values()] == [1600, 1200, 1200]
     assert ["budget" in made for made in ways.values()] == [True, False, False]
+    assert all(len(plan.plan(experiment.parse(made, "bench")).tasks) == len(answer.SCALES) for made in ways.values())
     own = [sweep["seed"] for sweep in ways["grid, own noise"]["sweeps"]]  # type: ignore[attr-defined]
     assert len(set(own)) == len(answer.SCALES)
 

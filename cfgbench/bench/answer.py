@@ -96,7 +96,8 @@ def body(way: str, grid: float, steps: int, looks: int, seed: int) -> dict[str, 
     common = {"model": "digits", "sampler": "ddim", "steps": steps}
     seeds = [1000 * (seed + 1) + (0 if same_noise else k) for k in range(len(SCALES))]
     sweeps = [{"guidance_scale": SCALES, "seed": seeds[0]}] if same_noise else _apart(seeds)
-    samples = FIRST << (looks - 1) if leaving else max(FIRST, CLASSES * round(grid / CLASSES))
+    unit = CLASSES * plan.NUM_GROUPS  # of error bars
+    samples = FIRST << (looks - 1) if leaving else max(FIRST, unit * round(grid / unit))
     made = {"name": "answer", "num_samples": samples, "metrics": ["fid"], "profile": None, "common": common}
     budget = {"delta": DELTA, "confidence": 1 - ALPHA, "looks": looks}
     return made | {"sweeps": sweeps} | ({"budget": budget} if leaving else {})

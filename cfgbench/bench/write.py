@@ -66,9 +66,13 @@ def _texts(row: Row) -> tuple[str, ...]:
     side = "at least" if _true(row["at_least"]) else "at most"
     aim = "" if row["target"] in (None, "") else f"{side} {float(str(row['target'])):g}{unit}"
     met = "" if row["met"] in (None, "") else "yes" if _true(row["met"]) else "no"
-    low, value, high = (f"{float(str(row[key])):.3g}{unit}" for key in ("low", "value", "high"))
+    low, value, high = (f"{_number(float(str(row[key])))}{unit}" for key in ("low", "value", "high"))
     kind = " (95 %)" if _true(row.get("interval")) else ""
     return str(row["what"]), value, f"{low} to {high}{kind}", aim, met
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _true(value: object) -> bool:

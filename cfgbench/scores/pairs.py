@@ -12,14 +12,19 @@ import numpy.typing as npt
 
 from cfgbench.scores.statistics import Floats, Ints
 
-CHUNK = 4_000_000  # entries of the largest temporary matrix: 32 MB
+CHUNK = 1_000_000  # entries of the largest temporary matrix: 8 MB, which caches hold
 
 
 def kernel_sums(x: Floats, groups: Ints, degree: int) -> Floats:
-    """Sums of the kernel over pairs of different points x (n, d), one of each group, (B, B)."""
+    """Sums of the kernel over pairs of different points x (n, d), one of each group, (B, B).
+
+    Each pair is computed once: rows with those that come after them count for both orders.
+    """
     sums, member = -np.diag(group_sums(self_kernel(x, degree), groups)), np.eye(int(groups.max()) + 1)[groups]
     for rows in row_chunks(len(x), len(x)):
-        sums += member[rows].T @ (kernel(x[rows], x, degree) @ member)
+        own = member[rows].T @ (kernel(x[rows], x[rows], degree) @ member[rows])
+        later = member[rows].T @ (kernel(x[rows], x[rows.stop :], degree) @ member[rows.stop :])
+        sums += own + later + later.T
     return sums
 
 
@@ -75,10 +80,12 @@ def self_kernel(x: Floats, degree: int) -> Floats:
 
 
 def group_sums(values: npt.NDArray[Any], groups: Ints) -> Floats:
-    """Sums of values (n, ...) over each group, in index order, (B, ...)."""
-    sums = np.zeros((int(groups.max()) + 1, *values.shape[1:]))
-    np.add.at(sums, groups, values)
-    return sums
+    """Sums of values (n,) or (n, d) over each group, in index order, (B,) or (B, d)."""
+    columns = values.reshape(len(values), -1)
+    sums = [
+        columns[groups == b].sum(axis=0) for b in range(int(groups.max()) + 1)
+    ]  # row by row, as `add.at` slowly does
+    return np.reshape(sums, (-1, *values.shape[1:])).astype(np.float64)
 
 
 def row_chunks(rows: int, columns: int) -> Iterator[slice]:

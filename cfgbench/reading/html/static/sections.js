@@ -33,7 +33,7 @@ function buildCards() {
   node.append(el("div", { class: "cards" }, ...arms.slice(0, FIRST_CARDS).map((arm) => card(arm, name))));
   if (arms.length > FIRST_CARDS) {
     const rest = arms.slice(FIRST_CARDS);
-    node.append(later(`${rest.length} more curves`, () => [el("div", { class: "cards" }, ...rest.map((arm) => card(arm, name)))]));
+    node.append(later(`${rest.length} more curve${rest.length === 1 ? "" : "s"}`, () => [el("div", { class: "cards" }, ...rest.map((arm) => card(arm, name)))]));
   }
 }
 
