@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXPERIMENTS := digits baselines samplers precision gaussians p_uncond interval interval_grid steps_x_scale methods_tuning methods adaptive
+EXPERIMENTS := digits baselines samplers precision gaussians p_uncond interval interval_grid steps_x_scale methods_tuning methods adaptive execution
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check slow train figures paper results bench clean
 
@@ -45,7 +45,7 @@ figures: setup  ## rebuild tables and figures of the published experiments from 
 paper: setup  ## figures and LaTeX tables of the published experiments, into results/paper
 	for name in $(EXPERIMENTS); do $(BIN)/cfgbench figures results/$$name --published || exit; done
 
-bench: setup  ## time cfgbench against a plain script, its floor, torchmetrics and scipy (about twenty minutes)
+bench: setup  ## time cfgbench against a plain script, its floor, torchmetrics and scipy (about forty minutes)
 	$(BIN)/cfgbench bench
 
 clean:  ## remove the environment and the caches; results stay

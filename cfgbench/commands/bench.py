@@ -10,7 +10,7 @@ from cfgbench.commands import Commands, folder_path
 def add(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Its arguments."""
     parser = commands.add_parser("bench", help="time cfgbench itself against other ways to do the same work")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of benchmarks (default: all; a quarter of an hour)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of benchmarks (default: all; about forty minutes)")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs")
     parser.add_argument(
         "--output", type=folder_path, default=Path("results/bench"), help="a folder (default: results/bench)"
