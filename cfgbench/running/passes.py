@@ -30,21 +30,31 @@ def are_joint(task: Task, batch: Batch, store: Store, indices: Sequence[int], de
 
 
 def joint_is_faster(batch: Batch, cell: Cell, indices: Sequence[int], device: str) -> bool:
-    """Whether guided steps take less time as one call, by the medians of steps timed in turn."""
+    """Whether guided steps take less time as one call, by the medians of steps timed in turn; never without any."""
+    first = _first_guided(batch, cell, indices)
+    if first is None:
+        return False
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for number in range(-1, REPEATS):
         for joint, found in seconds.items():
-            taken = _seconds(replace(batch, batched=joint), cell, indices, device)
+            taken = _seconds(replace(batch, batched=joint), cell, indices, first, device)
             if number >= 0:  # the first makes ready
                 found.append(taken)
     return statistics.median(seconds[True]) < LEAST_GAIN * statistics.median(seconds[False])
 
 
-@torch.no_grad()
-def _seconds(batch: Batch, cell: Cell, indices: Sequence[int], device: str) -> float:
-    """Of the first guided evaluation, wherever the samples are by then."""
+def _first_guided(batch: Batch, cell: Cell, indices: Sequence[int]) -> int | None:
+    """The first guided evaluation, None where there is none."""
     trajectory = sampling.start(batch, cell.seed, indices)
-    trajectory.index = min(guidance.begins(cell.guidance, trajectory.sigmas[:-1]), len(trajectory) - 1)
+    first = guidance.begins(cell.guidance, trajectory.sigmas[:-1])
+    return first if first < len(trajectory) else None
+
+
+@torch.no_grad()
+def _seconds(batch: Batch, cell: Cell, indices: Sequence[int], evaluation: int, device: str) -> float:
+    """Of one evaluation, wherever the samples are by then."""
+    trajectory = sampling.start(batch, cell.seed, indices)
+    trajectory.index = evaluation
     method = guidance.bind(cell.guidance)
     with precision.switches(cell.dtype):
         begin = utilisation.clock(device)
